@@ -224,6 +224,25 @@ pub(crate) enum WalSync {
     Sync,
 }
 
+impl WalSync {
+    /// The word that stands for it in settings and reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Buffered => "buffered",
+            Self::Flush => "flush",
+            Self::Sync => "sync",
+        }
+    }
+
+    /// What an acknowledgement means, to complete "acknowledged writes are …".
+    pub(crate) fn promise(self) -> &'static str {
+        match self {
+            Self::Buffered | Self::Flush => "handed to the operating system, not yet on disk",
+            Self::Sync => "on disk",
+        }
+    }
+}
+
 /// Part a node takes in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
