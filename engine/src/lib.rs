@@ -1,1 +1,16 @@
-//! Skeleton.
+//! The deterministic state of Vaylix and everything it keeps on disk.
+
+mod blob;
+mod cursor;
+pub mod disk;
+pub mod error;
+pub mod keyring;
+pub mod layout;
+pub mod lock;
+mod seal;
+pub mod vote;
+pub mod wal;
+
+pub use error::StorageError;
+pub use keyring::Keyring;
+pub use layout::DataDir;
