@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use vaylix_engine::SystemChange;
+use vaylix_engine::op::SystemChange;
 use vaylix_proto::{Command, ErrorReply, Text};
 
 use crate::grant::{EVERYWHERE, Grant, Rights};

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
-use vaylix_consensus::{Node, Payload, Proposal, ProposeError};
+use vaylix_consensus::{Node, Payload, Proposal, ProposeError, Role};
+use vaylix_engine::state::{Reader, Root};
 use vaylix_proto::{Command, ErrorReply};
 
+use crate::backup::LastSnapshot;
 use crate::admission::{Admission, Admitted, Standing, Transaction, Way};
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
@@ -16,6 +18,7 @@ use crate::limits::ADMISSIONS_MAX;
 use crate::password::Hasher;
 use crate::policy::Policy;
 use crate::quota;
+use crate::record;
 use crate::refusal;
 use crate::rule::{self, InTransaction, Need, Rule};
 use crate::secret::Secret;
@@ -27,12 +30,15 @@ pub struct Door(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) node: Node,
+    /// The state behind the node.
+    pub(crate) reader: Reader,
     pub(crate) settings: Settings,
     pub(crate) counters: Counters,
     pub(crate) hasher: Hasher,
     policy: ArcSwap<Policy>,
     /// Held while the policy is read anew, so that it only moves forward.
     reading: Mutex<()>,
+    pub(crate) last_snapshot: Mutex<Option<LastSnapshot>>,
     /// Held while access rules are changed here, so that changes of this node do not defeat each other.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -73,6 +79,8 @@ impl Door {
             counters: Counters::default(),
             policy: ArcSwap::default(),
             reading: Mutex::default(),
+            last_snapshot: Mutex::default(),
+            reader: node.local().reader,
             changing: tokio::sync::Mutex::default(),
             node,
             settings,
@@ -175,7 +183,7 @@ impl Door {
         let queued = self.check_transaction_time(standing.transaction)?;
         // DISCARD of an open transaction writes nothing: it needs no leader.
         let is_discarding = queued.is_some() && command == Command::Discard;
-        if rule.leader_only && !is_discarding && !self.node.is_leader() {
+        if rule.leader_only && !is_discarding && !self.leads() {
             return Err(refusal::not_leader());
         }
         match (&command, queued) {
@@ -234,7 +242,7 @@ impl Door {
     /// The access rules of the state as it is now. Costs two loads while they do not change.
     pub(crate) fn policy(&self) -> Result<Guard<Arc<Policy>>, ErrorReply> {
         let policy = self.policy.load();
-        if policy.revision() == self.node.access_revision() {
+        if policy.revision() == self.reader.access_revision() {
             return Ok(policy);
         }
         drop(policy);
@@ -245,7 +253,7 @@ impl Door {
     /// Reads the access rules anew if the state's are newer.
     fn read_policy(&self) -> Result<(), ErrorReply> {
         let _reading = self.reading.lock();
-        let root = self.node.local().reader.root();
+        let root = self.reader.root();
         let revision = root.access_revision();
         if self.policy.load().revision() != revision {
             let policy = match self.settings.authentication {
@@ -258,7 +266,7 @@ impl Door {
     }
 
     async fn bootstrap(&self, administrator: &Administrator) -> Result<(), OpenError> {
-        if !self.node.is_leader() || !self.is_bootstrap_due(administrator).await? {
+        if !self.leads() || !self.is_bootstrap_due(administrator).await? {
             return Ok(());
         }
         let hash = self.hasher.hash(administrator.password.clone()).await?;
@@ -291,12 +299,21 @@ impl Door {
         Ok(!is_same)
     }
 
+    /// Whether this node takes writes. A lone node proves it without looking further.
+    fn leads(&self) -> bool {
+        self.node.try_read().is_some() || self.node.status().role == Role::Leader
+    }
+
     /// Proposes edits that were computed at `revision`.
     pub(crate) async fn propose_edits(&self, revision: u64, edits: Vec<Edit>) -> Result<(), ProposeError> {
         let changes = edits.into_iter().map(Edit::into_change).collect();
         let payload = Payload::System { expect_revision: revision, changes };
         self.node.propose(Proposal { access_revision: revision, payload }).await.map(drop)
     }
+}
+
+fn records(root: &Root) -> impl Iterator<Item = (&str, &[u8])> {
+    root.system_iter(record::PREFIX).map(|(key, bytes)| (key, &**bytes))
 }
 
 fn check_permission(need: Need, who: Option<&Identity>, command: &Command) -> Result<(), ErrorReply> {

@@ -1,13 +1,15 @@
 //! Carrying out what has been admitted.
 
+use bytes::Bytes;
 use vaylix_consensus::{Payload, Proposal, ProposeError, ReadError, View};
-use vaylix_proto::{Command, Dump, ErrorReply, Reply, ScanPage};
+use vaylix_proto::{Command, Dump, ErrorReply, Reply, ScanPage, Text};
 
 use crate::admission::{Admitted, Way};
 use crate::counters::Metric;
 use crate::door::Door;
 use crate::identity::Identity;
 use crate::limits::ADMISSIONS_MAX;
+use crate::permission::Permission;
 use crate::refusal;
 
 /// A write under way. Dropping it cancels nothing: the write happens or not as if one had waited.
@@ -106,7 +108,7 @@ impl Door {
         let mut queue = queue;
         let is_read_only = queue.iter().all(|admitted| admitted.way == Way::Read);
         for _ in 0..ADMISSIONS_MAX {
-            let mut revision = self.node.access_revision();
+            let mut revision = self.reader.access_revision();
             for admitted in &mut queue {
                 self.readmit(admitted)?;
                 revision = admitted.revision;
@@ -153,7 +155,7 @@ impl Door {
     async fn administer(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
         let who = admitted.who.clone().ok_or_else(refusal::login_required)?;
         match &admitted.command {
-            Command::Info => self.info(),
+            Command::Info => Ok(self.info()),
             Command::Metrics => Ok(Reply::Entries(self.metrics().entries())),
             Command::MetricsProm => Ok(Reply::Value(self.metrics().prometheus().into())),
             Command::Health => Ok(self.health()),
@@ -170,7 +172,10 @@ impl Door {
             Command::Backup => self.backup().await,
             Command::BackupVerify(Dump::Inline(document)) => self.verify_backup(document).await,
             Command::RestoreCheck(Dump::Inline(document)) => self.check_restore(document).await,
-            Command::Restore(Dump::Inline(document)) => self.restore(admitted).await,
+            Command::Restore(Dump::Inline(document)) => {
+                let document = document.clone();
+                self.restore(admitted, &document).await
+            }
             Command::CreateUser { .. }
             | Command::AlterUserPassword { .. }
             | Command::DropUser { .. }
@@ -238,7 +243,7 @@ pub(crate) fn refused(error: ProposeError) -> ErrorReply {
     }
 }
 
-fn unreadable(error: ReadError) -> ErrorReply {
+pub(crate) fn unreadable(error: ReadError) -> ErrorReply {
     match error {
         ReadError::NotLeader { .. } => refusal::not_leader(),
         ReadError::Unconfirmed | ReadError::Closed => refusal::closed(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use vaylix_engine::ScanMemory;
+use vaylix_engine::state::ScanMemory;
 use vaylix_proto::Text;
 
 use crate::grant::Rights;

@@ -20,11 +20,15 @@
 //! the door then admits it anew. So a permission taken away is gone everywhere at once, and rules and keys
 //! have one history.
 
+mod administer;
 mod admission;
+mod backup;
 mod bucket;
 mod change;
 mod counters;
 mod door;
+mod entries;
+mod execute;
 mod grant;
 mod identity;
 mod limits;
@@ -38,11 +42,14 @@ mod report;
 mod rule;
 mod secret;
 mod settings;
+mod show;
+mod status;
 
 pub use admission::{Admission, Admitted, Standing, Transaction};
 pub use bucket::{Bucket, Rate};
 pub use counters::{Counters, Metric};
-pub use door::{Door, OpenError, Pending};
+pub use door::{Door, OpenError};
+pub use execute::Pending;
 pub use identity::Identity;
 pub use permission::{Permission, Permissions};
 pub use report::Report;

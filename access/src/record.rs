@@ -22,6 +22,8 @@ use crate::refusal;
 /// The format version that this release writes.
 const VERSION: u8 = 1;
 
+/// Prefix of the keys of all access records.
+pub(crate) const PREFIX: &str = "access/";
 /// Prefix of the keys of users.
 pub(crate) const USER_PREFIX: &str = "access/user/";
 /// Prefix of the keys of roles.

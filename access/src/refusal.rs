@@ -80,8 +80,8 @@ named! {
     record_unwritable, AuthStoreSerializationFailure, "auth store serialization failed: {}";
     /// An access record cannot be read.
     record_unreadable, AuthStoreDeserializationFailure, "auth store deserialization failed: {}";
-    /// A dump does not stand up to verification.
-    bad_backup, BackupVerificationFailure, "backup verification failed: {}";
+    /// A backup that no frame of this many bytes can carry.
+    backup_too_large, FrameTooLarge, "frame too large: the backup exceeds maximum {} bytes";
 }
 
 /// A failure of the engine, marked as such for the reader.

@@ -18,8 +18,8 @@ pub struct Report {
     pub data_dir: PathBuf,
     /// Where server-side backup files live.
     pub backup_dir: PathBuf,
-    /// Name of this node in its group.
-    pub node_id: String,
+    /// Name of this node in its group, when an operator chose one; otherwise the node's own number is shown.
+    pub node_id: Option<String>,
     /// Name of the replication group.
     pub group_id: String,
     /// `host:port` that clients and peers reach this node at.
@@ -29,7 +29,7 @@ pub struct Report {
     /// Size at which a log segment is closed, in bytes.
     pub wal_segment_size_bytes: u64,
     /// Closed log segments kept behind a snapshot.
-    pub wal_retain_segments: u64,
+    pub wal_retain_segments: usize,
     /// Period of snapshots, when they are taken by time.
     pub snapshot_interval: Option<Duration>,
     /// Period of the expiry sweeper, when it runs.
@@ -47,7 +47,7 @@ pub struct Report {
     /// Whether zstd may be negotiated.
     pub compression: bool,
     /// Body size from which frames are compressed, in bytes.
-    pub compression_threshold_bytes: u64,
+    pub compression_threshold_bytes: usize,
     /// Largest frame, in bytes.
-    pub frame_len_max: u64,
+    pub frame_len_max: usize,
 }

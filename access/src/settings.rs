@@ -53,6 +53,24 @@ pub struct Administrator {
     pub explicit: bool,
 }
 
+impl Administrator {
+    /// The name and the password that everybody can read in the documentation.
+    const WELL_KNOWN: &str = "vaylix";
+
+    /// Whether the pair is the documented default.
+    #[must_use]
+    pub fn is_well_known(&self) -> bool {
+        self.user == Self::WELL_KNOWN && self.password.expose() == Self::WELL_KNOWN
+    }
+}
+
+impl Default for Administrator {
+    /// The documented default.
+    fn default() -> Self {
+        Self { user: Text::from_static(Self::WELL_KNOWN), password: Self::WELL_KNOWN.into(), explicit: false }
+    }
+}
+
 /// Whether clients must log in.
 #[derive(Clone)]
 pub enum Authentication {
