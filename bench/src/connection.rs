@@ -22,7 +22,7 @@ const READ_CHUNK_BYTES: usize = 64 * 1024;
 
 /// An open, logged-in connection with its buffers.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     decoder: FrameDecoder,
     input: BytesMut,
@@ -33,7 +33,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects and logs in.
-    pub async fn open(config: &client::Config, random: Random) -> anyhow::Result<Self> {
+    pub(crate) async fn open(config: &client::Config, random: Random) -> anyhow::Result<Self> {
         let mut connection = client::Connection::connect(config)
             .await
             .with_context(|| format!("cannot connect to {}", config.address()))?;
@@ -44,7 +44,7 @@ impl Connection {
     }
 
     /// Sends batches of `depth` requests until the budget is used up.
-    pub async fn run(&mut self, load: &Load, budget: &Budget, depth: u32) -> anyhow::Result<Stats> {
+    pub(crate) async fn run(&mut self, load: &Load, budget: &Budget, depth: u32) -> anyhow::Result<Stats> {
         let mut stats = Stats::default();
         let mut now = Instant::now();
         while let Some((first, count)) = budget.take(depth, now) {

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 /// Load generator for Vaylix.
 #[derive(Debug, Parser)]
 #[command(name = "vaylix-bench", version)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Server address
     #[arg(long, default_value = "127.0.0.1")]
     pub host: String,
@@ -74,7 +74,7 @@ pub struct Flags {
 
 /// What to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Workload {
+pub(crate) enum Workload {
     /// SET of random keys
     Set,
     /// GET of random keys
@@ -87,7 +87,7 @@ pub enum Workload {
 
 /// Shares of writes and reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mix {
+pub(crate) struct Mix {
     pub set: u32,
     pub get: u32,
 }

@@ -11,7 +11,7 @@ use crate::template::Template;
 
 /// The requests of one phase, shared by all connections.
 #[derive(Debug)]
-pub struct Load {
+pub(crate) struct Load {
     set: Template,
     other: Template,
     mix: Mix,
@@ -28,7 +28,7 @@ enum Order {
 
 impl Load {
     /// The load that the options ask for.
-    pub fn measured(flags: &Flags) -> Self {
+    pub(crate) fn measured(flags: &Flags) -> Self {
         let set = set_template(flags.value_size);
         let (other, mix) = match flags.workload {
             Workload::Set => (set.clone(), Mix { set: 1, get: 0 }),
@@ -40,14 +40,14 @@ impl Load {
     }
 
     /// One write of each key to be preloaded.
-    pub fn preload(flags: &Flags) -> Self {
+    pub(crate) fn preload(flags: &Flags) -> Self {
         let set = set_template(flags.value_size);
         let mix = Mix { set: 1, get: 0 };
         Self { other: set.clone(), set, mix, order: Order::Ascending, keys: flags.preload }
     }
 
     /// Appends request number `number` of the phase to `out`.
-    pub fn write(&self, number: u64, id: u64, random: &mut Random, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, number: u64, id: u64, random: &mut Random, out: &mut Vec<u8>) {
         let key = match self.order {
             Order::Random => random.below(self.keys),
             Order::Ascending => number,
@@ -66,7 +66,7 @@ fn set_template(value_size: u32) -> Template {
 
 /// How much is left to do; shared by all connections.
 #[derive(Debug)]
-pub enum Budget {
+pub(crate) enum Budget {
     /// So many requests: number of the next one, and how many there are.
     Requests(AtomicU64, u64),
     /// As many as possible until then.
@@ -75,12 +75,12 @@ pub enum Budget {
 
 impl Budget {
     /// `count` requests.
-    pub fn requests(count: u64) -> Self {
+    pub(crate) fn requests(count: u64) -> Self {
         Self::Requests(AtomicU64::new(0), count)
     }
 
     /// Takes up to `count` requests: the number of the first one and how many. Nothing left is `None`.
-    pub fn take(&self, count: u32, now: Instant) -> Option<(u64, u32)> {
+    pub(crate) fn take(&self, count: u32, now: Instant) -> Option<(u64, u32)> {
         match self {
             Self::Until(end) => (now < *end).then_some((0, count)),
             Self::Requests(next, total) => {

@@ -11,7 +11,7 @@ use crate::stats::Latencies;
 
 /// Everything worth knowing about a run.
 #[derive(Debug, serde::Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     workload: String,
     connections: u32,
     depth: u32,
@@ -28,13 +28,16 @@ pub struct Report {
 
 impl Report {
     /// The report of one run.
-    pub fn new(flags: &Flags, measurement: &Measurement) -> Self {
+    pub(crate) fn new(flags: &Flags, measurement: &Measurement) -> Self {
         let seconds = measurement.elapsed.as_secs_f64();
         let requests = measurement.stats.answered;
         #[expect(clippy::cast_precision_loss, reason = "nobody counts 2^53 requests")]
         let per_second = if requests == 0 { 0.0 } else { requests as f64 / seconds };
         Self {
-            workload: flags.workload.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+            workload: flags
+                .workload
+                .to_possible_value()
+                .map_or_else(String::new, |value| value.get_name().to_owned()),
             connections: flags.connections,
             depth: flags.depth,
             threads: flags.threads.min(flags.connections),
@@ -50,12 +53,12 @@ impl Report {
     }
 
     /// One JSON object on one line.
-    pub fn json(&self) -> serde_json::Result<String> {
+    pub(crate) fn json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 
     /// A few lines for people.
-    pub fn text(&self) -> Result<String, std::fmt::Error> {
+    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         writeln!(
             text,
@@ -89,7 +92,8 @@ mod tests {
     use crate::stats::Stats;
 
     fn report() -> Report {
-        let flags = Flags::try_parse_from(["vaylix-bench", "--workload", "get", "--connections", "2"]).unwrap();
+        let flags =
+            Flags::try_parse_from(["vaylix-bench", "--workload", "get", "--connections", "2"]).unwrap();
         let mut stats = Stats::default();
         for _ in 0..4 {
             stats.answer(Duration::from_millis(1));

@@ -23,7 +23,7 @@ const REQUESTS_DEFAULT: u64 = 100_000;
 
 /// What a run measured.
 #[derive(Debug)]
-pub struct Measurement {
+pub(crate) struct Measurement {
     pub stats: Stats,
     /// From the common start to the last answer.
     pub elapsed: Duration,
@@ -57,7 +57,7 @@ impl Phase {
 }
 
 /// Runs everything the options ask for. The last phase is the measured one.
-pub fn run(flags: &Flags, config: &client::Config) -> anyhow::Result<Measurement> {
+pub(crate) fn run(flags: &Flags, config: &client::Config) -> anyhow::Result<Measurement> {
     let phases: Vec<_> = phases(flags).into_iter().map(Arc::new).collect();
     let threads = flags.threads.min(flags.connections);
     let barrier = Barrier::new(usize::try_from(threads)?);

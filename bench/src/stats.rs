@@ -14,7 +14,7 @@ const DIGITS: u8 = 3;
 
 /// The outcome of a number of requests.
 #[derive(Clone, Debug)]
-pub struct Stats {
+pub(crate) struct Stats {
     latencies: Histogram<u64>,
     /// Requests answered, in whatever way.
     pub answered: u64,
@@ -26,7 +26,7 @@ pub struct Stats {
 
 /// Latencies below which a part of the requests was answered, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
-pub struct Latencies {
+pub(crate) struct Latencies {
     pub p50: f64,
     pub p90: f64,
     pub p99: f64,
@@ -45,13 +45,13 @@ impl Default for Stats {
 
 impl Stats {
     /// Counts one answer.
-    pub fn answer(&mut self, latency: Duration) {
+    pub(crate) fn answer(&mut self, latency: Duration) {
         self.answered += 1;
         self.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Counts one refusal, besides [`answer`](Self::answer).
-    pub fn error(&mut self, code: &str) {
+    pub(crate) fn error(&mut self, code: &str) {
         match self.errors.get_mut(code) {
             Some(count) => *count += 1,
             None => drop(self.errors.insert(code.to_owned(), 1)),
@@ -59,7 +59,7 @@ impl Stats {
     }
 
     /// Adds what another connection measured.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.latencies.add(&other.latencies).expect("all histograms have the same bounds");
         self.answered += other.answered;
         self.not_found += other.not_found;
@@ -69,7 +69,7 @@ impl Stats {
     }
 
     /// The distribution of the latencies; zeros when nothing was measured.
-    pub fn latencies(&self) -> Latencies {
+    pub(crate) fn latencies(&self) -> Latencies {
         let at = |quantile| milliseconds(self.latencies.value_at_quantile(quantile));
         Latencies {
             p50: at(0.5),

@@ -19,7 +19,7 @@ const CHECKSUM: std::ops::Range<usize> = 10..14;
 
 /// An encoded request with places for key and id.
 #[derive(Clone, Debug)]
-pub struct Template {
+pub(crate) struct Template {
     frame: Vec<u8>,
     digits_at: usize,
 }
@@ -29,7 +29,7 @@ impl Template {
     ///
     /// # Panics
     /// When the command does not contain the key, or is larger than a frame can be.
-    pub fn new(command: impl FnOnce(Text) -> Command) -> Self {
+    pub(crate) fn new(command: impl FnOnce(Text) -> Command) -> Self {
         let command = command(Text::from_static(PLACEHOLDER));
         let mut frame = BytesMut::new();
         FrameEncoder::new(Compression::None, usize::MAX, vaylix_proto::frame::FRAME_LEN_MAX)
@@ -43,7 +43,7 @@ impl Template {
     }
 
     /// Appends the request for key number `key` to `out`.
-    pub fn write(&self, id: u64, key: u64, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, id: u64, key: u64, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.frame);
         let frame = &mut out[start..];

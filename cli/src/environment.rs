@@ -9,7 +9,7 @@ use crate::flags::Output;
 
 /// The settings found in the environment. Empty variables count as unset.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment {
+pub(crate) struct Environment {
     pub url: Option<String>,
     pub host: Option<String>,
     pub port: Option<u16>,
@@ -25,14 +25,14 @@ pub struct Environment {
 /// A variable whose value cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value '{value}' for environment variable {name}")]
-pub struct InvalidVariable {
+pub(crate) struct InvalidVariable {
     name: &'static str,
     value: String,
 }
 
 impl Environment {
     /// Reads the variables through `get`, which answers the text of a variable.
-    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidVariable> {
+    pub(crate) fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidVariable> {
         let text = |name| get(name).filter(|value| !value.is_empty());
         Ok(Self {
             url: text("VAYLIX_URL"),

@@ -8,7 +8,7 @@ use vaylix_proto::Code;
 
 /// A failure of the client process. `Display` is the message that goes behind code and name.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Connection, protocol or configuration.
     #[error(transparent)]
     Client(#[from] client::Error),
@@ -25,7 +25,7 @@ pub enum Error {
 
 impl Error {
     /// The stable code and name.
-    pub fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self {
             Self::Client(error) => error.code(),
             Self::Io(_) => Code::ClientFilesystemIoFailure,
@@ -35,7 +35,7 @@ impl Error {
     }
 
     /// `[CODE] Name: message`, as it stands on standard error.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let code = self.code();
         format!("[{}] {}: {self}", code.code(), code.name())
     }

@@ -18,7 +18,7 @@ use clap::{ArgGroup, Parser, ValueEnum};
                   Exit status: 0 done, 1 connection or configuration failed (or, with --exit-on-error and \
                   with a COMMAND, something was refused), 2 wrong options."
 )]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Connection string: vaylix://user:password@host:port?ssl=true&output=json&... [env: VAYLIX_URL]
     #[arg(long)]
     pub url: Option<String>,
@@ -74,7 +74,7 @@ pub struct Flags {
 
 /// How lists of named values are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     #[default]
     Plain,
     Table,

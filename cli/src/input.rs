@@ -11,7 +11,7 @@ const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What happened at the input.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// A line, without its end. `trouble`: it could not be recorded in the history.
     Line { line: String, trouble: Option<Error> },
     /// A line that cannot be read as text; the next one may be fine.
@@ -26,7 +26,7 @@ pub enum Event {
 ///
 /// # Errors
 /// [`Error::Io`] when the input itself fails.
-pub fn next_line(input: &mut impl BufRead) -> Result<Event, Error> {
+pub(crate) fn next_line(input: &mut impl BufRead) -> Result<Event, Error> {
     let mut bytes = Vec::new();
     if input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes)? == 0 {
         return Ok(Event::End);
@@ -89,10 +89,7 @@ mod tests {
     fn a_line_that_is_no_text_does_not_end_the_script() {
         assert_eq!(
             read_all(b"\xff\xfe\nping\n"),
-            [
-                "[CLI-004] Readline Failure: line editor failure: stream did not contain valid UTF-8",
-                "ping"
-            ]
+            ["[CLI-004] Readline Failure: line editor failure: stream did not contain valid UTF-8", "ping"]
         );
     }
 

@@ -49,8 +49,7 @@ fn run(flags: &Flags, environment: &Environment) -> Result<ExitCode, Error> {
         return oneshot::run(&flags.command, settings, renderer);
     }
 
-    let log =
-        if flags.json_replies || settings.output == Output::Json { Log::Stderr } else { Log::Stdout };
+    let log = if flags.json_replies || settings.output == Output::Json { Log::Stderr } else { Log::Stdout };
     let (mut session, login) = Session::open(settings.connection, renderer, log)?;
     if login == Outcome::Refused && flags.exit_on_error {
         return Ok(ExitCode::FAILURE);

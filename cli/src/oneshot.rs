@@ -15,7 +15,7 @@ use crate::session::{Outcome, Session};
 use crate::settings::Settings;
 
 /// Parses and executes the words of one command.
-pub fn run(words: &[String], settings: Settings, renderer: Renderer) -> Result<ExitCode, Error> {
+pub(crate) fn run(words: &[String], settings: Settings, renderer: Renderer) -> Result<ExitCode, Error> {
     match text::parse_line(&line(words)) {
         Ok(Line::Command(command)) => execute(&command, settings, renderer),
         Ok(Line::Help) => {
@@ -42,16 +42,18 @@ fn execute(command: &Command, settings: Settings, renderer: Renderer) -> Result<
 }
 
 fn refused(text: &str, renderer: Renderer) -> Result<ExitCode, Error> {
-    if renderer.json_replies { print(text)? } else { complain(text)? }
+    if renderer.json_replies {
+        print(text)?
+    } else {
+        complain(text)?
+    }
     Ok(ExitCode::FAILURE)
 }
 
 /// The words as a line: each one quoted, so that it is one token whatever it contains.
 fn line(words: &[String]) -> String {
-    let quoted: Vec<_> = words
-        .iter()
-        .map(|word| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")))
-        .collect();
+    let quoted: Vec<_> =
+        words.iter().map(|word| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))).collect();
     quoted.join(" ")
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 /// Where log lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Log {
+pub(crate) enum Log {
     /// Among the replies.
     Stdout,
     /// Beside the replies, so that a program can read those.
@@ -15,12 +15,12 @@ pub enum Log {
 
 impl Log {
     /// Writes `[INFO] [target] message`.
-    pub fn info(self, target: &str, message: &str) -> io::Result<()> {
+    pub(crate) fn info(self, target: &str, message: &str) -> io::Result<()> {
         self.line(&format!("[INFO] [{target}] {message}"))
     }
 
     /// Writes `text` where log lines go.
-    pub fn line(self, text: &str) -> io::Result<()> {
+    pub(crate) fn line(self, text: &str) -> io::Result<()> {
         match self {
             Self::Stdout => print(text),
             Self::Stderr => complain(text),
@@ -30,11 +30,11 @@ impl Log {
 }
 
 /// Writes one reply to standard output.
-pub fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
 /// Writes one line to standard error.
-pub fn complain(text: &str) -> io::Result<()> {
+pub(crate) fn complain(text: &str) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{text}")
 }

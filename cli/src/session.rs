@@ -11,7 +11,7 @@ use crate::output::{Log, complain, print};
 use crate::render::Renderer;
 
 /// A connected client.
-pub struct Session {
+pub(crate) struct Session {
     runtime: Runtime,
     config: Config,
     renderer: Renderer,
@@ -21,7 +21,7 @@ pub struct Session {
 
 /// How a line ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// As asked.
     Done,
     /// The parser or the server refused; the reason has been printed.
@@ -32,7 +32,7 @@ pub enum Outcome {
 
 impl Session {
     /// Connects and logs in; the answer to the login is printed. A refused login leaves the session anonymous.
-    pub fn open(config: Config, renderer: Renderer, log: Log) -> Result<(Self, Outcome), Error> {
+    pub(crate) fn open(config: Config, renderer: Renderer, log: Log) -> Result<(Self, Outcome), Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let connection = connect(&runtime, &config, log)?;
         let mut session = Self { runtime, config, renderer, log, connection };
@@ -41,7 +41,7 @@ impl Session {
     }
 
     /// Connects again after a failure.
-    pub fn reopen(&mut self) -> Result<(), Error> {
+    pub(crate) fn reopen(&mut self) -> Result<(), Error> {
         self.connection = connect(&self.runtime, &self.config, self.log)?;
         self.log_in()?;
         Ok(())
@@ -51,7 +51,7 @@ impl Session {
     ///
     /// # Errors
     /// When the connection or standard output failed, not when the command did.
-    pub fn run(&mut self, line: &str) -> Result<Outcome, Error> {
+    pub(crate) fn run(&mut self, line: &str) -> Result<Outcome, Error> {
         let line = line.trim();
         if line.is_empty() {
             return Ok(Outcome::Done);
@@ -75,30 +75,33 @@ impl Session {
     }
 
     /// Whether a transaction may be open.
-    pub fn in_transaction(&self) -> bool {
+    pub(crate) fn in_transaction(&self) -> bool {
         self.connection.transaction() != Transaction::Closed
     }
 
     /// Whether the connection can carry further commands.
-    pub fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         self.connection.is_usable()
     }
 
     /// Sends one command; its answer as text, and whether it was refused.
-    pub fn execute(&mut self, command: &Command) -> Result<(String, Outcome), Error> {
+    pub(crate) fn execute(&mut self, command: &Command) -> Result<(String, Outcome), Error> {
+        self.ask(command, self.renderer)
+    }
+
+    fn ask(&mut self, command: &Command, renderer: Renderer) -> Result<(String, Outcome), Error> {
         let in_transaction = self.in_transaction();
         let answer = match self.runtime.block_on(self.connection.call(command)) {
             Ok(answer) => answer,
             // Nothing was sent: the command is at fault, not the connection.
             Err(error) if self.connection.is_usable() => {
-                return Ok((self.renderer.failure(error.code(), &error.to_string()), Outcome::Refused));
+                return Ok((renderer.failure(error.code(), &error.to_string()), Outcome::Refused));
             }
             Err(error) => return Err(error.into()),
         };
-        let queued =
-            in_transaction && matches!(&answer, Ok(Reply::Value(value)) if value.as_ref() == QUEUED);
+        let queued = in_transaction && matches!(&answer, Ok(Reply::Value(value)) if value.as_ref() == QUEUED);
         let outcome = if answer.is_ok() { Outcome::Done } else { Outcome::Refused };
-        Ok((self.renderer.answer(command, &answer, queued), outcome))
+        Ok((renderer.answer(command, &answer, queued), outcome))
     }
 
     /// Logs in. Where every line of standard output answers a command, only a refusal is worth a word, and that
@@ -107,10 +110,7 @@ impl Session {
         let Some(credentials) = self.config.credentials.clone() else { return Ok(Outcome::Done) };
         let command = Command::Auth { user: credentials.user, password: credentials.password };
         let aside = self.renderer.json_replies || self.log == Log::Off;
-        let renderer = std::mem::replace(&mut self.renderer, Renderer { json_replies: false, ..self.renderer });
-        let answer = self.execute(&command);
-        self.renderer = renderer;
-        let (text, outcome) = answer?;
+        let (text, outcome) = self.ask(&command, Renderer { json_replies: false, ..self.renderer })?;
         match (aside, outcome) {
             (false, _) => print(&text)?,
             (true, Outcome::Refused) => complain(&text)?,
@@ -126,4 +126,3 @@ fn connect(runtime: &Runtime, config: &Config, log: Log) -> Result<Connection, E
     log.info("client.startup", "connection established")?;
     Ok(connection)
 }
-

@@ -15,7 +15,7 @@ const DEFAULT_CREDENTIAL: &str = "vaylix";
 
 /// What the client works with.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// How to connect. `credentials` is `None` when not to log in.
     pub connection: Config,
     /// How lists of named values are shown.
@@ -27,7 +27,7 @@ pub struct Settings {
 impl Settings {
     /// Merges the sources. `password`, when present, was read from a prompt or from standard input and counts
     /// like `--password`.
-    pub fn resolve(
+    pub(crate) fn resolve(
         flags: &Flags,
         environment: &Environment,
         password: Option<String>,

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// Whether and how to escape text for standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Escape {
+pub(crate) enum Escape {
     /// Not a terminal: bytes as they are.
     Off,
     /// Everything a terminal would obey.
@@ -18,7 +18,7 @@ pub enum Escape {
 
 impl Escape {
     /// `text` in this form: `\n`, `\r`, `\t` and `\u{…}` for what is escaped.
-    pub fn apply(self, text: &str) -> Cow<'_, str> {
+    pub(crate) fn apply(self, text: &str) -> Cow<'_, str> {
         let obeyed = |c: char| match self {
             Self::Off => false,
             Self::All => is_obeyed(c),
@@ -36,7 +36,7 @@ impl Escape {
 }
 
 /// Escapes what is left over in a JSON text, whose own line feeds are layout.
-pub fn json(text: String) -> String {
+pub(crate) fn json(text: String) -> String {
     let obeyed = |c: char| c != '\n' && is_obeyed(c);
     if !text.contains(obeyed) {
         return text;
@@ -67,7 +67,10 @@ mod tests {
     #[test]
     fn a_terminal_gets_nothing_to_obey() {
         assert_eq!(Escape::All.apply("héllo→🎉 \\ x"), "héllo→🎉 \\ x");
-        assert_eq!(Escape::All.apply("a\x1b[2J\tb\r\nc\x07\u{9b}\u{202e}"), r"a\u{1b}[2J\tb\r\nc\u{7}\u{9b}\u{202e}");
+        assert_eq!(
+            Escape::All.apply("a\x1b[2J\tb\r\nc\x07\u{9b}\u{202e}"),
+            r"a\u{1b}[2J\tb\r\nc\u{7}\u{9b}\u{202e}"
+        );
         assert_eq!(Escape::KeepLines.apply("a\r\nb\x1b"), "a\\r\nb\\u{1b}");
     }
 

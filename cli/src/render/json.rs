@@ -26,8 +26,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use vaylix_proto::{ErrorReply, NamedValue, Reply};
 
-use super::text;
 use super::escape::{self, Escape};
+use super::text;
 
 /// One reply as a document.
 #[derive(serde::Serialize)]
@@ -136,7 +136,7 @@ impl<'a> Document<'a> {
 pub(super) fn entries(entries: &[&NamedValue], escape: Escape) -> String {
     let rows: Vec<_> = entries
         .iter()
-        .map(|entry| Entry { key: &*entry.name, value: text::value(&entry.value, Escape::Off) })
+        .map(|entry| Entry { key: &entry.name, value: text::value(&entry.value, Escape::Off) })
         .collect();
     finished(serde_json::to_string_pretty(&rows), escape)
 }

@@ -15,14 +15,14 @@ use std::borrow::Cow;
 
 use vaylix_proto::{Code, Command, ErrorReply, NamedValue, Reply};
 
-pub use escape::Escape;
+pub(crate) use escape::Escape;
 
 use crate::flags::Output;
 use json::Document;
 
 /// How replies are written.
 #[derive(Clone, Copy, Debug)]
-pub struct Renderer {
+pub(crate) struct Renderer {
     /// The form of entries.
     pub output: Output,
     /// Every reply as a JSON document.
@@ -33,7 +33,12 @@ pub struct Renderer {
 
 impl Renderer {
     /// The answer to `command`, without a final line feed. `queued`: it was queued in a transaction.
-    pub fn answer(&self, command: &Command, answer: &Result<Reply, ErrorReply>, queued: bool) -> String {
+    pub(crate) fn answer(
+        &self,
+        command: &Command,
+        answer: &Result<Reply, ErrorReply>,
+        queued: bool,
+    ) -> String {
         let escape = self.escape(command);
         if self.json_replies {
             let document = match answer {
@@ -52,7 +57,7 @@ impl Renderer {
     }
 
     /// A failure on our side of the wire, without a final line feed.
-    pub fn failure(&self, code: Code, message: &str) -> String {
+    pub(crate) fn failure(&self, code: Code, message: &str) -> String {
         let error = ErrorReply::new(code, message);
         let escape = self.default_escape();
         if self.json_replies {
@@ -62,7 +67,7 @@ impl Renderer {
     }
 
     /// The command table; `rows` are phrases with their usage.
-    pub fn help(&self, rows: &[(&str, &str)]) -> String {
+    pub(crate) fn help(&self, rows: &[(&str, &str)]) -> String {
         if self.json_replies {
             return Document::help(rows).line(self.default_escape());
         }

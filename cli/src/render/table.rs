@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use unicode_width::UnicodeWidthStr;
 
 /// Header, rule and one line per row; no line feed at the end. Both columns are padded, the last one too.
-pub fn two_columns<'a>(header: [&'a str; 2], rows: &[[Cow<'a, str>; 2]]) -> String {
+pub(crate) fn two_columns<'a>(header: [&'a str; 2], rows: &[[Cow<'a, str>; 2]]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].width());
         cells.chain([header[column].width()]).max().unwrap_or_default()

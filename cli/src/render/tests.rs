@@ -84,11 +84,7 @@ fn transactions_know_one_form_for_entries() {
 
 #[test]
 fn entries_plain() {
-    check(
-        PIPE,
-        health(),
-        "maintenance_mode=false, ready=true, reason=none, role=standalone, status=ready",
-    );
+    check(PIPE, health(), "maintenance_mode=false, ready=true, reason=none, role=standalone, status=ready");
     check(PIPE, Reply::Entries(vec![]), "");
     check(PIPE, Reply::Entries(vec![entry("k", binary())]), "k=0xff41fe");
 }
@@ -146,7 +142,8 @@ fn errors() {
         "[CMD-003] Invalid Command Arity: usage: get <key>"
     );
     let json = Renderer { json_replies: true, ..PIPE };
-    let document = r#"{"status":"error","code":"SRV-017","name":"Permission Denied","message":"permission denied"}"#;
+    let document =
+        r#"{"status":"error","code":"SRV-017","name":"Permission Denied","message":"permission denied"}"#;
     assert_eq!(json.answer(&Command::Info, &refusal, false), document);
     assert_eq!(json.failure(Code::PermissionDenied, "permission denied"), document);
 }

@@ -16,7 +16,7 @@ use crate::input::Event;
 use helper::{Helper, Kind};
 
 /// A line editor with history.
-pub struct Prompt {
+pub(crate) struct Prompt {
     editor: Editor<Helper, FileHistory>,
     history: Option<PathBuf>,
 }
@@ -24,14 +24,14 @@ pub struct Prompt {
 impl Prompt {
     /// Opens the prompt. A history that cannot be used is no reason to refuse: the second value says what is
     /// wrong with it.
-    pub fn open() -> Result<(Self, Option<Error>), Error> {
+    pub(crate) fn open() -> Result<(Self, Option<Error>), Error> {
         let mut prompt = Self { editor: editor()?, history: None };
         let trouble = prompt.load_history().err();
         Ok((prompt, trouble))
     }
 
     /// Waits for the next line.
-    pub fn next(&mut self) -> Event {
+    pub(crate) fn next(&mut self) -> Event {
         match self.editor.readline("vaylix> ") {
             Ok(line) => {
                 if let Err(error) = self.record(&line) {
@@ -48,7 +48,7 @@ impl Prompt {
     }
 
     /// Asks a question that is answered with yes (also by just pressing Enter) or no (anything else).
-    pub fn confirm(&mut self, question: &str) -> bool {
+    pub(crate) fn confirm(&mut self, question: &str) -> bool {
         self.set_kind(Kind::Question);
         let answer = self.editor.readline(&format!("{question} [Y/n] "));
         self.set_kind(Kind::Command);
@@ -104,7 +104,7 @@ impl Prompt {
 }
 
 /// Asks for a password; what is typed is not shown.
-pub fn ask_password(question: &str) -> Result<String, Error> {
+pub(crate) fn ask_password(question: &str) -> Result<String, Error> {
     let mut editor = editor()?;
     // The mask is a matter of highlighting, which must then not depend on the terminal's colours.
     editor.set_color_mode(ColorMode::Forced);

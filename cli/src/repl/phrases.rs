@@ -63,9 +63,8 @@ pub(super) fn completions(line: &str) -> (usize, Vec<String>) {
 
 /// The first word of `line` if no command starts with it.
 pub(super) fn unknown_word(line: &str) -> Option<String> {
-    let end = line.trim_start().find(|c: char| c.is_whitespace() || c == '"');
-    let word = line.trim_start();
-    let word = end.map_or(word, |end| &word[..end]).to_ascii_lowercase();
+    let mut words = line.trim_start().split(|c: char| c.is_whitespace() || c == '"');
+    let word = words.next().unwrap_or_default().to_ascii_lowercase();
     let known = USAGES.iter().any(|(phrase, _)| phrase.split(' ').next() == Some(&word));
     (!word.is_empty() && !known).then_some(word)
 }
@@ -96,7 +95,11 @@ mod tests {
     #[test]
     fn completes_words_of_phrases_only() {
         let check = |line: &str, start, words: &[&str]| {
-            assert_eq!(completions(line), (start, words.iter().map(|&word| word.to_owned()).collect()), "{line}");
+            assert_eq!(
+                completions(line),
+                (start, words.iter().map(|&word| word.to_owned()).collect()),
+                "{line}"
+            );
         };
         check("whoa", 0, &["whoami"]);
         check("REN", 0, &["rename", "renamenx"]);

@@ -166,11 +166,7 @@ impl Connection {
         let id = Uuid::now_v7().into_bytes();
         self.encoder
             .encode(&mut self.output, |out| Request::encode(id, &Metadata::default(), command, out))?;
-        self.in_flight.push_back(InFlight {
-            id,
-            shape: command.reply_shape(false),
-            role: Role::of(command),
-        });
+        self.in_flight.push_back(InFlight { id, shape: command.reply_shape(false), role: Role::of(command) });
         Ok(())
     }
 
@@ -245,7 +241,9 @@ impl Connection {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.output.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.output) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+                }
                 Poll::Ready(Ok(written)) => self.output.advance(written),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending if self.input.len() >= READ_AHEAD_BYTES_MAX => return Poll::Pending,

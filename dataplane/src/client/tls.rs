@@ -1,6 +1,5 @@
 //! TLS for the client: rustls with the ring provider, system roots unless a CA file replaces them.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,6 +94,8 @@ fn pem_error(path: &Path, error: pem::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn ca(path: &Path) -> TlsOptions {

@@ -161,7 +161,9 @@ impl Url {
         };
         match understood {
             Understood::Yes => {}
-            Understood::BadValue => self.warnings.push(format!("invalid value for URL parameter {name}: {value}")),
+            Understood::BadValue => {
+                self.warnings.push(format!("invalid value for URL parameter {name}: {value}"))
+            }
             Understood::Repeated => self.warnings.push(format!("URL parameter given more than once: {name}")),
         }
     }
@@ -279,7 +281,8 @@ mod tests {
 
     #[test]
     fn reads_parameters() {
-        let url = url("vaylix://h?ssl=TRUE&output=table&ca_cert=%2Fetc%2Fmy+ca.pem&client_cert=c&client_key=k\
+        let url =
+            url("vaylix://h?ssl=TRUE&output=table&ca_cert=%2Fetc%2Fmy+ca.pem&client_cert=c&client_key=k\
                        &auth=False&compression=NONE");
         assert_eq!(url.ssl, Some(true));
         assert_eq!(url.output.as_deref(), Some("table"));
