@@ -8,6 +8,7 @@
 //! is read and thrown away by the next [`Connection::call`], or returned by the next [`Connection::receive`].
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -17,7 +18,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use uuid::Uuid;
-use vaylix_proto::frame::{Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder};
+use vaylix_proto::frame::{COMPRESSION_THRESHOLD_BYTES, Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder};
 use vaylix_proto::reply::QUEUED;
 use vaylix_proto::request::{Metadata, Request, RequestId};
 use vaylix_proto::response::{Response, Shape};
@@ -33,8 +34,7 @@ use super::transaction::{Role, Transaction};
 /// How many requests may be unanswered at a time.
 pub const IN_FLIGHT_MAX: usize = 4096;
 
-/// Requests below this size are not worth compressing.
-const COMPRESS_AT_BYTES: usize = 1024;
+
 
 /// Room for arriving bytes that is made before each read.
 const READ_CHUNK_BYTES: usize = 16 * 1024;
@@ -43,7 +43,6 @@ const READ_CHUNK_BYTES: usize = 16 * 1024;
 const READ_AHEAD_BYTES_MAX: usize = 2 * FRAME_LEN_MAX as usize;
 
 /// An open connection that has completed the startup exchange.
-#[derive(Debug)]
 pub struct Connection {
     stream: Stream,
     agreement: Agreement,
@@ -54,6 +53,18 @@ pub struct Connection {
     in_flight: VecDeque<InFlight>,
     transaction: Transaction,
     usable: bool,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("stream", &self.stream)
+            .field("agreement", &self.agreement)
+            .field("in_flight", &self.in_flight.len())
+            .field("transaction", &self.transaction)
+            .field("usable", &self.usable)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What must be remembered of a request to understand its answer.
@@ -104,7 +115,7 @@ impl Connection {
         let mut connection = Self {
             stream,
             agreement: Agreement { compression: Compression::None, max_frame_len: FRAME_LEN_MAX },
-            encoder: FrameEncoder::new(Compression::None, COMPRESS_AT_BYTES, FRAME_LEN_MAX),
+            encoder: FrameEncoder::new(Compression::None, COMPRESSION_THRESHOLD_BYTES, FRAME_LEN_MAX),
             decoder: FrameDecoder::new(FRAME_LEN_MAX),
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -118,7 +129,7 @@ impl Connection {
         let answer = connection.next_frame().await?;
         let agreement = negotiation::accept(config, &answer)?;
         connection.encoder =
-            FrameEncoder::new(agreement.compression, COMPRESS_AT_BYTES, agreement.max_frame_len);
+            FrameEncoder::new(agreement.compression, COMPRESSION_THRESHOLD_BYTES, agreement.max_frame_len);
         connection.decoder.set_max_frame_len(agreement.max_frame_len);
         connection.agreement = agreement;
         Ok(connection)
@@ -297,3 +308,6 @@ impl Connection {
 fn is_queued(response: &Response) -> bool {
     matches!(response.reply(Shape::Value), Ok(Ok(Reply::Value(value))) if value == QUEUED)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,3 +13,9 @@ pub(super) struct Agreement {
     pub(super) compression: Compression,
     pub(super) max_frame_len: u32,
 }
+pub(super) fn offer(config: &Config) -> ClientHello {
+    todo!()
+}
+pub(super) fn accept(config: &Config, body: &Bytes) -> Result<Agreement, Error> {
+    todo!()
+}
