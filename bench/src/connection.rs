@@ -21,7 +21,6 @@ use crate::stats::Stats;
 const READ_CHUNK_BYTES: usize = 64 * 1024;
 
 /// An open, logged-in connection with its buffers.
-#[derive(Debug)]
 pub(crate) struct Connection {
     stream: Stream,
     decoder: FrameDecoder,

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use vaylix_dataplane::client;
 
 use crate::connection::Connection;
@@ -34,6 +34,8 @@ struct Phase {
     depth: u32,
     length: Length,
     budget: OnceLock<Budget>,
+    /// Whether a refusal spoils everything that follows.
+    all_must_succeed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -44,7 +46,7 @@ enum Length {
 
 impl Phase {
     fn new(load: Load, depth: u32, length: Length) -> Self {
-        Self { load, depth, length, budget: OnceLock::new() }
+        Self { load, depth, length, budget: OnceLock::new(), all_must_succeed: false }
     }
 
     /// The budget; its time starts with the first call.
@@ -82,7 +84,8 @@ pub(crate) fn run(flags: &Flags, config: &client::Config) -> anyhow::Result<Meas
 fn phases(flags: &Flags) -> Vec<Phase> {
     let mut phases = Vec::new();
     if flags.preload > 0 {
-        phases.push(Phase::new(Load::preload(flags), PRELOAD_DEPTH, Length::Requests(flags.preload)));
+        let preload = Phase::new(Load::preload(flags), PRELOAD_DEPTH, Length::Requests(flags.preload));
+        phases.push(Phase { all_must_succeed: true, ..preload });
     }
     if flags.warmup > 0 {
         let time = Duration::from_secs(flags.warmup);
@@ -155,6 +158,9 @@ async fn drive(connections: Vec<Connection>, phase: &Arc<Phase>) -> anyhow::Resu
     let mut connections = Vec::with_capacity(tasks.len());
     for task in tasks {
         let (stats, connection) = task.await.context("a connection's task failed")??;
+        if phase.all_must_succeed && let Some((code, count)) = stats.errors.first_key_value() {
+            bail!("the server refused to be filled: {count} times {code}");
+        }
         total.add(&stats);
         connections.push(connection);
     }

@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 use vaylix_proto::frame::{COMPRESSION_THRESHOLD_BYTES, Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder};
+use vaylix_proto::hello::{Agreement, Capabilities, ClientHello, ServerHello};
 use vaylix_proto::reply::QUEUED;
 use vaylix_proto::request::{Metadata, Request, RequestId};
 use vaylix_proto::response::{Response, Shape};
@@ -26,7 +27,6 @@ use vaylix_proto::{Command, ErrorReply, Reply};
 
 use super::config::Config;
 use super::error::Error;
-use super::negotiation::{self, Agreement};
 use super::stream::Stream;
 use super::tls;
 use super::transaction::{Role, Transaction};
@@ -114,7 +114,11 @@ impl Connection {
     async fn start(stream: Stream, config: &Config) -> Result<Self, Error> {
         let mut connection = Self {
             stream,
-            agreement: Agreement { compression: Compression::None, max_frame_len: FRAME_LEN_MAX },
+            agreement: Agreement {
+                capabilities: Capabilities::default(),
+                compression: Compression::None,
+                max_frame_len: FRAME_LEN_MAX,
+            },
             encoder: FrameEncoder::new(Compression::None, COMPRESSION_THRESHOLD_BYTES, FRAME_LEN_MAX),
             decoder: FrameDecoder::new(FRAME_LEN_MAX),
             input: BytesMut::new(),
@@ -123,11 +127,10 @@ impl Connection {
             transaction: Transaction::Closed,
             usable: true,
         };
-        let hello = negotiation::offer(config);
-        connection.encoder.encode(&mut connection.output, |out| hello.encode(out))?;
+        let offer = offer(config);
+        connection.encoder.encode(&mut connection.output, |out| offer.encode(out))?;
         connection.flush().await?;
-        let answer = connection.next_frame().await?;
-        let agreement = negotiation::accept(config, &answer)?;
+        let agreement = ServerHello::decode(&connection.next_frame().await?)?.accept(&offer)?;
         connection.encoder =
             FrameEncoder::new(agreement.compression, COMPRESSION_THRESHOLD_BYTES, agreement.max_frame_len);
         connection.decoder.set_max_frame_len(agreement.max_frame_len);
@@ -301,6 +304,15 @@ impl Connection {
         let answer = response.reply(shape)?;
         self.transaction = self.transaction.after(request.role, &answer, queued);
         Ok(answer)
+    }
+}
+
+fn offer(config: &Config) -> ClientHello {
+    ClientHello {
+        desired_compression: if config.compression { Compression::Zstd } else { Compression::None },
+        max_frame_len: config.max_frame_len.min(FRAME_LEN_MAX),
+        auth_intent: config.credentials.is_some(),
+        ..ClientHello::new(config.client_name.as_str(), env!("CARGO_PKG_VERSION"))
     }
 }
 

@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use vaylix_proto::Code;
-use vaylix_proto::error::WireError;
+use vaylix_proto::WireError;
+use vaylix_proto::hello::Refused;
 
 /// A failure of the client or of the connection, as opposed to a refusal by the server.
 ///
@@ -37,9 +38,9 @@ pub enum Error {
     /// The peer does not speak the protocol, or a request is too large to be sent.
     #[error("transport failure: {0}")]
     Wire(#[from] WireError),
-    /// The server turned the startup exchange down.
-    #[error("transport failure: protocol negotiation failed: {0}")]
-    Rejected(String),
+    /// The startup exchange ended without an agreement.
+    #[error("transport failure: {0}")]
+    Refused(#[from] Refused),
     /// An answer that does not belong to the request it should belong to.
     #[error("response id does not match the request id")]
     ResponseId,
@@ -64,7 +65,7 @@ impl Error {
             Self::Io(_) => Code::TransportIoFailure,
             Self::Closed => Code::UnexpectedEndOfFrame,
             Self::Wire(error) => error.code(),
-            Self::Rejected(_) => Code::ProtocolNegotiationFailed,
+            Self::Refused(refused) => refused.code(),
             Self::ResponseId => Code::ResponseIdMismatch,
             Self::PipelineFull | Self::NothingInFlight | Self::Unusable => Code::ProtocolStateViolation,
         }

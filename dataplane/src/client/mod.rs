@@ -24,7 +24,6 @@
 mod config;
 mod connection;
 mod error;
-mod negotiation;
 mod stream;
 mod tls;
 mod transaction;

@@ -195,8 +195,8 @@ async fn startup_ends_with_a_code() {
     check(
         &unhexed(HELLO_REJECTED),
         Code::ProtocolNegotiationFailed,
-        "protocol negotiation failed: server rejected startup: [TRN-014] Protocol Negotiation Failed: \
-         protocol negotiation failed: unsupported protocol version",
+        "protocol negotiation failed: server rejected startup (protocol negotiation failed: unsupported \
+         protocol version)",
     )
     .await;
     check(
@@ -478,8 +478,8 @@ async fn logging_in_sends_the_credentials() {
 
 #[test]
 fn connections_can_move_between_threads() {
-    fn send<T: Send>(_: impl FnOnce() -> T) {}
-    send(|| Connection::connect(&Config::default()));
-    fn of_connection<T: Send>(_: fn(&'static mut Connection) -> T) {}
-    of_connection(Connection::receive);
+    fn send<T: Send>(_: fn(&'static Config, &'static mut Connection) -> T) {}
+    send(|config, _| Connection::connect(config));
+    send(|_, connection| connection.receive());
+    send(|_, connection| connection.call(&Command::Multi));
 }
