@@ -435,10 +435,7 @@ fn check_malformed(vector: &Value) {
         // understood.
         let body = body_of(&hex(&string(&vector["hex"])), Feed::OneShot, FRAME_LEN_MAX).unwrap();
         let command = Request::decode(body).unwrap().command().unwrap();
-        assert_eq!(
-            command,
-            Command::ClusterJoin { node: "node-b".into(), address: "10.0.0.2:9173".into() }
-        );
+        assert_eq!(command, Command::ClusterJoin { node: "node-b".into(), address: "10.0.0.2:9173".into() });
         return;
     }
     let fields = &vector["fields"];
