@@ -1,6 +1,8 @@
 //! The deterministic state of Vaylix and everything it keeps on disk.
 
 mod blob;
+#[cfg(test)]
+mod crash;
 mod cursor;
 pub mod disk;
 pub mod error;
@@ -8,6 +10,7 @@ pub mod keyring;
 pub mod layout;
 pub mod lock;
 mod seal;
+pub mod snapshot;
 pub mod vote;
 pub mod wal;
 
