@@ -3,6 +3,8 @@
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
 mod blob;
+#[cfg(test)]
+mod crash;
 mod cursor;
 pub mod disk;
 pub mod dump;
@@ -15,6 +17,7 @@ pub mod op;
 mod seal;
 pub mod sequence;
 pub mod state;
+pub mod snapshot;
 pub mod vote;
 pub mod wal;
 
