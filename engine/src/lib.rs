@@ -3,11 +3,8 @@
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
 mod blob;
-#[cfg(test)]
-mod crash;
 mod cursor;
 pub mod disk;
-pub mod dump;
 pub mod error;
 pub mod glob;
 pub mod keyring;
@@ -17,7 +14,6 @@ pub mod op;
 mod seal;
 pub mod sequence;
 pub mod state;
-pub mod snapshot;
 pub mod vote;
 pub mod wal;
 
