@@ -1,1 +1,3 @@
-//! Skeleton.
+//! VTP2 over sockets: the server's sessions and the client library.
+
+pub mod client;

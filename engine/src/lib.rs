@@ -2,8 +2,22 @@
 //!
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
+mod blob;
+mod cursor;
+pub mod disk;
 pub mod dump;
+pub mod error;
 pub mod glob;
+pub mod keyring;
+pub mod layout;
+pub mod lock;
 pub mod op;
+mod seal;
 pub mod sequence;
 pub mod state;
+pub mod vote;
+pub mod wal;
+
+pub use error::StorageError;
+pub use keyring::Keyring;
+pub use layout::DataDir;

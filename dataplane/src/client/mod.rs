@@ -1,0 +1,38 @@
+//! The asynchronous client: one connection, VTP2 over TCP or TLS.
+//!
+//! ```no_run
+//! use vaylix_dataplane::client::{Config, Connection, Credentials};
+//! use vaylix_proto::{Command, Reply};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config {
+//!     credentials: Some(Credentials::new("vaylix", "vaylix")),
+//!     ..Config::default()
+//! };
+//! let mut connection = Connection::connect(&config).await?;
+//! connection.log_in(&config).await??;
+//! let reply = connection.call(&Command::Get { key: "city".into() }).await??;
+//! assert_eq!(reply, Reply::NotFound);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every answer has two layers: the outer `Result` says whether the connection works ([`Error`]), the inner one
+//! what the server decided ([`ErrorReply`](vaylix_proto::ErrorReply)). When an [`Error`] leaves the connection
+//! no longer [usable](Connection::is_usable), requests in flight have an *unknown* outcome.
+
+mod config;
+mod connection;
+mod error;
+mod stream;
+mod tls;
+mod transaction;
+mod url;
+
+pub use config::{Config, Credentials, DEFAULT_HOST, DEFAULT_PORT};
+pub use connection::{Connection, IN_FLIGHT_MAX, Parts};
+pub use error::Error;
+pub use stream::Stream;
+pub use tls::{ClientIdentity, TlsOptions};
+pub use transaction::Transaction;
+pub use url::Url;
