@@ -26,7 +26,7 @@ impl Door {
         self.rules()?;
         let password_hash = self.new_password_hash(&admitted).await?;
         let change = Change::of(&admitted.command, &password_hash).ok_or_else(refusal::unsupported)?;
-        let _changing = self.changing.lock().await;
+        let _changing = self.0.changing.lock().await;
         for _ in 0..ADMISSIONS_MAX {
             self.readmit(&mut admitted)?;
             let (revision, edits) = {
@@ -60,9 +60,10 @@ impl Door {
             return Err(refusal::weak_password());
         }
         if let (Some(change), Some(who)) = (Change::of(&admitted.command, ""), &admitted.who) {
-            change.plan(&self.rules()?, who.rights())?;
+            let policy = self.rules()?;
+            change.plan(&policy, who.rights())?;
         }
-        self.hasher.hash(Secret::from(&**password)).await
+        self.0.hasher.hash(Secret::from(&**password)).await
     }
 
     /// The access rules, on a server that has any.
@@ -70,7 +71,7 @@ impl Door {
     /// # Errors
     /// `SRV-016` without authentication.
     pub(crate) fn rules(&self) -> Result<Guard<Arc<Policy>>, ErrorReply> {
-        match self.settings.authentication {
+        match self.0.settings.authentication {
             Authentication::Required { .. } => self.policy(),
             Authentication::Disabled => Err(refusal::unsupported()),
         }

@@ -29,10 +29,10 @@ impl Door {
     /// SAVE and SNAPSHOT.
     pub(crate) async fn snapshot(&self) -> Result<Reply, ErrorReply> {
         let begun = Instant::now();
-        match self.node.snapshot().await {
+        match self.0.node.snapshot().await {
             Ok(()) => {
-                let (at_ms, duration_ms) = (self.node.local().now_ms, begun.elapsed().as_millis());
-                *self.last_snapshot.lock() = Some(LastSnapshot { at_ms, duration_ms });
+                let (at_ms, duration_ms) = (self.0.node.local().now_ms, begun.elapsed().as_millis());
+                *self.0.last_snapshot.lock() = Some(LastSnapshot { at_ms, duration_ms });
                 Ok(Reply::Ok)
             }
             Err(SnapshotError::Storage(error)) => Err(refusal::engine(error.code(), error)),
@@ -42,8 +42,8 @@ impl Door {
 
     /// BACKUP: the whole keyspace as a document, as long as it fits in a frame.
     pub(crate) async fn backup(&self) -> Result<Reply, ErrorReply> {
-        let View { reader, now_ms } = self.node.read().await.map_err(unreadable)?;
-        let len_max = self.settings.report.frame_len_max;
+        let View { reader, now_ms } = self.0.node.read().await.map_err(unreadable)?;
+        let len_max = self.0.settings.report.frame_len_max;
         blocking(move || {
             let mut document = Bounded { bytes: Vec::new(), len_max };
             match dump::write(&reader.root(), now_ms, &mut document) {
@@ -61,7 +61,7 @@ impl Door {
         let summary = document.summary();
         Ok(Entries::default()
             .add("status", "ok")
-            .add("entries", document.live_count(self.node.local().now_ms))
+            .add("entries", document.live_count(self.0.node.local().now_ms))
             .add("entry_count", summary.entry_count)
             .add("sha256", &summary.sha256)
             .reply())
@@ -70,15 +70,15 @@ impl Door {
     /// RESTORE CHECK: how many entries RESTORE would restore.
     pub(crate) async fn check_restore(&self, document: &Text) -> Result<Reply, ErrorReply> {
         let document = parse(document, Purpose::Restore).await?;
-        Ok(Reply::Count(document.live_count(self.node.local().now_ms)))
+        Ok(Reply::Count(document.live_count(self.0.node.local().now_ms)))
     }
 
     /// RESTORE: the document's entries take the place of all keys, as one change.
     pub(crate) async fn restore(&self, mut admitted: Admitted, document: &Text) -> Result<Reply, ErrorReply> {
         let document = parse(document, Purpose::Restore).await?;
         for _ in 0..ADMISSIONS_MAX {
-            let payload = Payload::Restore(document.clone().into_entries(self.node.local().now_ms));
-            match self.node.propose(Proposal { access_revision: admitted.revision, payload }).await {
+            let payload = Payload::Restore(document.clone().into_entries(self.0.node.local().now_ms));
+            match self.0.node.propose(Proposal { access_revision: admitted.revision, payload }).await {
                 Err(ProposeError::Stale) => self.readmit(&mut admitted)?,
                 answer => return answer.map_err(refused),
             }

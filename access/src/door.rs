@@ -26,7 +26,7 @@ use crate::settings::{Administrator, Authentication, Limits, Settings};
 
 /// The one door to a node. Cloning gives another handle to the same door.
 #[derive(Clone)]
-pub struct Door(Arc<Inner>);
+pub struct Door(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) node: Node,
@@ -54,14 +54,6 @@ pub enum OpenError {
     Node(#[from] ProposeError),
 }
 
-impl std::ops::Deref for Door {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.0
-    }
-}
-
 impl Door {
     /// Opens the door to `node`.
     ///
@@ -86,7 +78,7 @@ impl Door {
             settings,
         }));
         door.read_policy()?;
-        if let Authentication::Required { administrator } = &door.settings.authentication {
+        if let Authentication::Required { administrator } = &door.0.settings.authentication {
             door.bootstrap(administrator).await?;
         }
         Ok(door)
@@ -95,27 +87,27 @@ impl Door {
     /// The size limits in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.settings.limits
+        &self.0.settings.limits
     }
 
     /// The metrics of this server.
     #[must_use]
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.0.counters
     }
 
     /// The node behind the door, for those who start and stop it.
     #[must_use]
     pub fn node(&self) -> &Node {
-        &self.node
+        &self.0.node
     }
 
     /// Who a new session is: nobody yet, or `anonymous` on a server without authentication.
     #[must_use]
     pub fn arrival(&self) -> Option<Identity> {
-        match self.settings.authentication {
+        match self.0.settings.authentication {
             Authentication::Required { .. } => None,
-            Authentication::Disabled => Some(Identity::anonymous(self.policy.load().revision())),
+            Authentication::Disabled => Some(Identity::anonymous(self.0.policy.load().revision())),
         }
     }
 
@@ -127,21 +119,21 @@ impl Door {
     /// # Errors
     /// `SRV-008`; `SRV-009` when the stored hash is unreadable.
     pub async fn login(&self, user: &str, password: &str, peer: IpAddr) -> Result<Identity, ErrorReply> {
-        if let Authentication::Disabled = self.settings.authentication {
+        if let Authentication::Disabled = self.0.settings.authentication {
             return Ok(Identity::anonymous(self.policy()?.revision()));
         }
         let hash = self.policy()?.password_hash(user).map(str::to_owned);
-        let is_right = self.hasher.verify(Secret::from(password), hash.clone()).await?;
+        let is_right = self.0.hasher.verify(Secret::from(password), hash.clone()).await?;
         // The rules may have moved on meanwhile: the same hash must still be the one that counts.
         let policy = self.policy()?;
         let identity = policy.identify(user).filter(|_| policy.password_hash(user) == hash.as_deref());
         match identity {
             Some(identity) if is_right => {
-                self.counters.increment(Metric::LoginsSucceeded);
+                self.0.counters.increment(Metric::LoginsSucceeded);
                 Ok(identity)
             }
             _ => {
-                self.counters.increment(Metric::LoginsFailed);
+                self.0.counters.increment(Metric::LoginsFailed);
                 tracing::warn!(%peer, "login failed");
                 Err(refusal::login_failed())
             }
@@ -177,7 +169,7 @@ impl Door {
         drop(policy);
         let rule = Rule::of(&command);
         if who.is_none() && rule.need != Need::Nothing {
-            self.counters.increment(Metric::LoginsFailed);
+            self.0.counters.increment(Metric::LoginsFailed);
             return Err(refusal::login_required());
         }
         let queued = self.check_transaction_time(standing.transaction)?;
@@ -241,26 +233,26 @@ impl Door {
 
     /// The access rules of the state as it is now. Costs two loads while they do not change.
     pub(crate) fn policy(&self) -> Result<Guard<Arc<Policy>>, ErrorReply> {
-        let policy = self.policy.load();
-        if policy.revision() == self.reader.access_revision() {
+        let policy = self.0.policy.load();
+        if policy.revision() == self.0.reader.access_revision() {
             return Ok(policy);
         }
         drop(policy);
         self.read_policy()?;
-        Ok(self.policy.load())
+        Ok(self.0.policy.load())
     }
 
     /// Reads the access rules anew if the state's are newer.
     fn read_policy(&self) -> Result<(), ErrorReply> {
-        let _reading = self.reading.lock();
-        let root = self.reader.root();
+        let _reading = self.0.reading.lock();
+        let root = self.0.reader.root();
         let revision = root.access_revision();
-        if self.policy.load().revision() != revision {
-            let policy = match self.settings.authentication {
+        if self.0.policy.load().revision() != revision {
+            let policy = match self.0.settings.authentication {
                 Authentication::Required { .. } => Policy::decode(revision, records(&root))?,
                 Authentication::Disabled => Policy::at(revision),
             };
-            self.policy.store(Arc::new(policy));
+            self.0.policy.store(Arc::new(policy));
         }
         Ok(())
     }
@@ -269,8 +261,8 @@ impl Door {
         if !self.leads() || !self.is_bootstrap_due(administrator).await? {
             return Ok(());
         }
-        let hash = self.hasher.hash(administrator.password.clone()).await?;
-        let _changing = self.changing.lock().await;
+        let hash = self.0.hasher.hash(administrator.password.clone()).await?;
+        let _changing = self.0.changing.lock().await;
         for _ in 0..ADMISSIONS_MAX {
             let (revision, edits) = {
                 let policy = self.policy()?;
@@ -294,21 +286,21 @@ impl Door {
         if !administrator.explicit {
             return Ok(false);
         }
-        let is_same = applied.user == administrator.user
-            && self.hasher.verify(administrator.password.clone(), Some(applied.password_hash)).await?;
+        let is_same = administrator.user == applied.user
+            && self.0.hasher.verify(administrator.password.clone(), Some(applied.password_hash)).await?;
         Ok(!is_same)
     }
 
     /// Whether this node takes writes. A lone node proves it without looking further.
     fn leads(&self) -> bool {
-        self.node.try_read().is_some() || self.node.status().role == Role::Leader
+        self.0.node.try_read().is_some() || self.0.node.status().role == Role::Leader
     }
 
     /// Proposes edits that were computed at `revision`.
     pub(crate) async fn propose_edits(&self, revision: u64, edits: Vec<Edit>) -> Result<(), ProposeError> {
         let changes = edits.into_iter().map(Edit::into_change).collect();
         let payload = Payload::System { expect_revision: revision, changes };
-        self.node.propose(Proposal { access_revision: revision, payload }).await.map(drop)
+        self.0.node.propose(Proposal { access_revision: revision, payload }).await.map(drop)
     }
 }
 

@@ -39,9 +39,9 @@ impl Door {
         if let Command::Ping { message } = &admitted.command {
             return Some(Ok(pong(message.as_ref())));
         }
-        let view = self.node.try_read()?;
+        let view = self.0.node.try_read()?;
         if is_point_read(&admitted.command) {
-            self.counters.increment(Metric::FastReads);
+            self.0.counters.increment(Metric::FastReads);
         }
         Some(read(&view, admitted))
     }
@@ -50,7 +50,7 @@ impl Door {
     /// from [`Door::finish`]. Waits only while the queue is full. Dropped before it returns, nothing was
     /// submitted.
     pub async fn submit(&self, admitted: Admitted) -> Pending {
-        let answer = self.node.submit(proposal(&admitted)).await;
+        let answer = self.0.node.submit(proposal(&admitted)).await;
         Pending { admitted, stage: Stage::Proposed(answer), admissions: 1 }
     }
 
@@ -68,7 +68,7 @@ impl Door {
                 Stage::Proposed(answer) => answer.await,
                 Stage::Refused => {
                     self.readmit(&mut pending.admitted)?;
-                    let answer = self.node.submit(proposal(&pending.admitted)).await;
+                    let answer = self.0.node.submit(proposal(&pending.admitted)).await;
                     pending.stage = Stage::Proposed(answer);
                     pending.admissions += 1;
                     continue;
@@ -108,7 +108,7 @@ impl Door {
         let mut queue = queue;
         let is_read_only = queue.iter().all(|admitted| admitted.way == Way::Read);
         for _ in 0..ADMISSIONS_MAX {
-            let mut revision = self.reader.access_revision();
+            let mut revision = self.0.reader.access_revision();
             for admitted in &mut queue {
                 self.readmit(admitted)?;
                 revision = admitted.revision;
@@ -121,7 +121,7 @@ impl Door {
             }
             let commands = queue.iter().map(|admitted| admitted.command.clone()).collect();
             let payload = Payload::Transaction(commands);
-            match self.node.propose(Proposal { access_revision: revision, payload }).await {
+            match self.0.node.propose(Proposal { access_revision: revision, payload }).await {
                 Err(ProposeError::Stale) => {}
                 answer => return answer.map_err(refused),
             }
@@ -133,16 +133,16 @@ impl Door {
         if let Some(answer) = self.read_now(admitted) {
             return answer;
         }
-        let view = self.node.read().await.map_err(unreadable)?;
+        let view = self.0.node.read().await.map_err(unreadable)?;
         if is_point_read(&admitted.command) {
-            self.counters.increment(Metric::SlowReads);
+            self.0.counters.increment(Metric::SlowReads);
         }
         read(&view, admitted)
     }
 
     /// Answers a queue of reads from one state of the keys.
     async fn read_together(&self, queue: &[Admitted]) -> Result<Reply, ErrorReply> {
-        let view = self.node.read().await.map_err(unreadable)?;
+        let view = self.0.node.read().await.map_err(unreadable)?;
         let root = view.reader.root();
         let answers = queue.iter().map(|admitted| match &admitted.command {
             Command::Ping { message } => Ok(pong(message.as_ref())),
@@ -238,7 +238,6 @@ pub(crate) fn refused(error: ProposeError) -> ErrorReply {
         ProposeError::NotLeader { .. } => refusal::not_leader(),
         ProposeError::Closed => refusal::closed(),
         ProposeError::TooLarge { .. } => refusal::quota_exceeded(),
-        ProposeError::Unsupported => refusal::unsupported(),
         ProposeError::OutcomeUnknown => refusal::outcome_unknown(),
     }
 }

@@ -50,8 +50,8 @@ impl Health {
 impl Door {
     /// METRICS, with the figures that the node counts brought up to date.
     pub(crate) fn metrics(&self) -> &Counters {
-        let status = self.node.status();
-        let counters = &self.counters;
+        let status = self.0.node.status();
+        let counters = &self.0.counters;
         counters.set(Metric::Snapshots, status.snapshot.map_or(0, |snapshot| snapshot.taken));
         counters.set(Metric::Sweeps, status.sweeps.sweeps);
         counters.set(Metric::SweptKeys, status.sweeps.keys);
@@ -65,7 +65,7 @@ impl Door {
 
     /// HEALTH.
     pub(crate) fn health(&self) -> Reply {
-        let health = Health::of(&self.node.status());
+        let health = Health::of(&self.0.node.status());
         Entries::default()
             .add("status", health.name())
             .add("ready", health.is_ready())
@@ -77,13 +77,13 @@ impl Door {
 
     /// MAINTENANCE STATUS.
     pub(crate) fn maintenance_status(&self) -> Reply {
-        let path = self.settings.report.data_dir.join("maintenance.mode");
+        let path = self.0.settings.report.data_dir.join("maintenance.mode");
         Entries::default().add("enabled", false).add("path", path.display()).reply()
     }
 
     /// SHOW CLUSTER.
     pub(crate) fn show_cluster(&self) -> Reply {
-        let status = self.node.status();
+        let status = self.0.node.status();
         let health = Health::of(&status);
         let mut entries = Entries::default();
         self.add_identity(&mut entries, &status)
@@ -102,13 +102,13 @@ impl Door {
 
     /// SHOW REPLICATION.
     pub(crate) fn show_replication(&self) -> Reply {
-        let status = self.node.status();
+        let status = self.0.node.status();
         let health = Health::of(&status);
         let none = None::<u64>;
         let mut entries = Entries::default();
         self.add_identity(&mut entries, &status)
             .add("role", health.role)
-            .add("advertise_addr", &self.settings.report.advertise_addr)
+            .add("advertise_addr", &self.0.settings.report.advertise_addr)
             .add_or_none("leader_node_id", self.leader_node_id(&status))
             .add_or_none("leader_advertise_addr", self.leader_advertise_addr(&status))
             .add_or_none("upstream", none)
@@ -131,7 +131,7 @@ impl Door {
 
     /// INFO: everything, sorted by name.
     pub(crate) fn info(&self) -> Reply {
-        let status = self.node.status();
+        let status = self.0.node.status();
         let mut entries = Entries::default();
         entries.add("health.status", Health::of(&status).name());
         entries.extend(self.metrics().entries().into_iter().map(|metric| NamedValue {
@@ -147,7 +147,7 @@ impl Door {
     }
 
     fn add_persistence(&self, entries: &mut Entries, status: &Status) {
-        let snapshot = *self.last_snapshot.lock();
+        let snapshot = *self.0.last_snapshot.lock();
         entries
             .add("persistence.last_recovery_duration_ms", status.recovery.duration.as_millis())
             .add_or_none("persistence.last_snapshot_at_ms", snapshot.map(|snapshot| snapshot.at_ms))
@@ -155,7 +155,7 @@ impl Door {
             .add_or_none("persistence.oldest_retained_sequence", status.wal.oldest_index)
             .add("persistence.wal_segment_count", status.wal.segment_count)
             .add("persistence.wal_size_bytes", status.wal.size_bytes)
-            .add("persistence.wal_sync_policy", &self.settings.report.wal_sync_policy);
+            .add("persistence.wal_sync_policy", &self.0.settings.report.wal_sync_policy);
     }
 
     fn add_replication(&self, entries: &mut Entries, status: &Status) {
@@ -167,7 +167,7 @@ impl Door {
             .add("replication.client.heartbeat.failure.count", 0)
             .add("replication.client.reconnect.count", 0)
             .add("replication.commit_sequence", status.commit_index)
-            .add("replication.group_id", &self.settings.report.group_id)
+            .add("replication.group_id", &self.0.settings.report.group_id)
             .add("replication.health", health.name())
             .add_or_none("replication.leader_node_id", self.leader_node_id(status))
             .add("replication.node_id", self.node_id(status))
@@ -180,7 +180,7 @@ impl Door {
     }
 
     fn add_runtime(&self, entries: &mut Entries) {
-        let (limits, report) = (self.limits(), &self.settings.report);
+        let (limits, report) = (self.limits(), &self.0.settings.report);
         entries
             // There is no lockout: nobody is ever locked.
             .add("runtime.auth_failure_limit", DISABLED)
@@ -206,8 +206,8 @@ impl Door {
     }
 
     fn add_security(&self, entries: &mut Entries) {
-        let report = &self.settings.report;
-        let (is_required, is_default) = match &self.settings.authentication {
+        let report = &self.0.settings.report;
+        let (is_required, is_default) = match &self.0.settings.authentication {
             Authentication::Required { administrator } => (true, administrator.is_well_known()),
             Authentication::Disabled => (false, false),
         };
@@ -230,8 +230,8 @@ impl Door {
     }
 
     fn add_server(&self, entries: &mut Entries, status: &Status) {
-        let report = &self.settings.report;
-        let view = self.node.local();
+        let report = &self.0.settings.report;
+        let view = self.0.node.local();
         let compression = if report.compression { "zstd" } else { "none" };
         let threshold = if report.compression { report.compression_threshold_bytes } else { 0 };
         entries
@@ -251,20 +251,20 @@ impl Door {
     }
 
     fn add_identity<'a>(&self, entries: &'a mut Entries, status: &Status) -> &'a mut Entries {
-        entries.add("node_id", self.node_id(status)).add("group_id", &self.settings.report.group_id)
+        entries.add("node_id", self.node_id(status)).add("group_id", &self.0.settings.report.group_id)
     }
 
     /// The members of the cluster that this node knows the address of: itself.
     fn add_members<'a>(&self, entries: &'a mut Entries, status: &Status) -> &'a mut Entries {
         let node_id = self.node_id(status);
         entries
-            .add(format!("member.{node_id}.advertise_addr"), &self.settings.report.advertise_addr)
+            .add(format!("member.{node_id}.advertise_addr"), &self.0.settings.report.advertise_addr)
             .add(format!("member.{node_id}.voter"), status.role != Role::Learner)
     }
 
     /// The name the operator gave this node, or else the number it drew.
     fn node_id(&self, status: &Status) -> String {
-        self.settings.report.node_id.clone().unwrap_or_else(|| status.identity.node.to_string())
+        self.0.settings.report.node_id.clone().unwrap_or_else(|| status.identity.node.to_string())
     }
 
     /// The leader of a cluster; a node that is alone has none over it.
@@ -276,7 +276,7 @@ impl Door {
 
     fn leader_advertise_addr(&self, status: &Status) -> Option<&str> {
         let leader = status.leader.filter(|_| status.voters > 1)?;
-        (leader == status.identity.node).then_some(&*self.settings.report.advertise_addr)
+        (leader == status.identity.node).then_some(&*self.0.settings.report.advertise_addr)
     }
 }
 

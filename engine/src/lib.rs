@@ -3,8 +3,11 @@
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
 mod blob;
+#[cfg(test)]
+mod crash;
 mod cursor;
 pub mod disk;
+pub mod dump;
 pub mod error;
 pub mod glob;
 pub mod keyring;
@@ -13,6 +16,7 @@ pub mod lock;
 pub mod op;
 mod seal;
 pub mod sequence;
+pub mod snapshot;
 pub mod state;
 pub mod vote;
 pub mod wal;
