@@ -1,1 +1,42 @@
-//! Skeleton.
+//! The node: makes changes durable on a quorum, applies them in one order, and says when a read is safe.
+//!
+//! A standalone server is a cluster of one, so there is one path for every write:
+//!
+//! ```text
+//! submit -> queue -> engine worker -> one log entry -> log on disk -> state -> answers
+//! ```
+//!
+//! - [`Node`] is the handle that everything above uses.
+//! - The engine worker ([`worker`]) gathers commands into entries.
+//! - [`raft`] is the only place that knows openraft.
+//! - [`gate`] decides when reads need no round to the peers.
+//!
+//! Absences: nothing here opens a socket (peers are reached through a [`PeerTransport`]) or touches a file
+//! (the engine does), and nothing knows users or permissions: an access revision is a number here.
+
+mod clock;
+mod config;
+mod error;
+mod gate;
+mod identity;
+pub mod limits;
+mod node;
+mod proposal;
+mod queue;
+mod raft;
+mod snapshots;
+mod status;
+mod sweeper;
+mod transport;
+mod view;
+mod worker;
+
+pub use config::{Config, Timing};
+pub use error::{LeaderHint, ProposeError, ReadError, SnapshotError, StartError};
+pub use identity::{ClusterId, Identity, NodeId};
+pub use node::Node;
+pub use proposal::{Payload, Proposal};
+pub use queue::Pending;
+pub use status::{BatchStatus, Recovery, Role, SnapshotStatus, Status, SweepStatus};
+pub use transport::{NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
+pub use view::View;

@@ -1,1 +1,23 @@
-//! Skeleton.
+//! The deterministic state of Vaylix and everything it keeps on disk.
+//!
+//! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
+
+mod blob;
+mod cursor;
+pub mod disk;
+pub mod dump;
+pub mod error;
+pub mod glob;
+pub mod keyring;
+pub mod layout;
+pub mod lock;
+pub mod op;
+mod seal;
+pub mod sequence;
+pub mod state;
+pub mod vote;
+pub mod wal;
+
+pub use error::StorageError;
+pub use keyring::Keyring;
+pub use layout::DataDir;

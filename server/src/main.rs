@@ -1,2 +1,36 @@
-//! Skeleton.
-fn main() {}
+//! The Vaylix server: reads its settings, puts the parts together, serves until it is told to stop.
+//!
+//! This is the composition root. It owns no rules: what a setting means is decided by the part it is handed to.
+
+mod error;
+mod flags;
+mod logging;
+mod signals;
+mod startup;
+
+use std::process::ExitCode;
+
+use crate::error::ServerError;
+
+fn main() -> ExitCode {
+    let given = flags::read(std::env::args_os());
+    match run(given) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write as _;
+            // Standard error may be gone; the exit status still says that the start failed.
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(given: flags::Given) -> Result<(), ServerError> {
+    let config = startup::Config::check(given)?;
+    logging::start();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServerError::Runtime)?
+        .block_on(startup::serve(config))
+}

@@ -1,0 +1,128 @@
+//! Logical backups sent and received inside requests, and physical snapshots on demand.
+//!
+//! Documents can be large, so they are written and read on the blocking pool; the keys they are taken from are
+//! a consistent view that neither waits for writers nor makes them wait.
+
+use std::io::{self, ErrorKind, Write};
+use std::time::Instant;
+
+use vaylix_consensus::{Payload, Proposal, ProposeError, SnapshotError, View};
+use vaylix_engine::dump::{self, Document, DumpError, Purpose};
+use vaylix_proto::{Code, ErrorReply, Reply, Text};
+
+use crate::admission::Admitted;
+use crate::door::Door;
+use crate::entries::Entries;
+use crate::execute::{refused, unreadable};
+use crate::limits::ADMISSIONS_MAX;
+use crate::refusal;
+
+/// The snapshot that a client asked for last, since the start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastSnapshot {
+    /// When it was complete, in unix milliseconds.
+    pub(crate) at_ms: u64,
+    pub(crate) duration_ms: u128,
+}
+
+impl Door {
+    /// SAVE and SNAPSHOT.
+    pub(crate) async fn snapshot(&self) -> Result<Reply, ErrorReply> {
+        let begun = Instant::now();
+        match self.0.node.snapshot().await {
+            Ok(()) => {
+                let (at_ms, duration_ms) = (self.0.node.local().now_ms, begun.elapsed().as_millis());
+                *self.0.last_snapshot.lock() = Some(LastSnapshot { at_ms, duration_ms });
+                Ok(Reply::Ok)
+            }
+            Err(SnapshotError::Storage(error)) => Err(refusal::engine(error.code(), error)),
+            Err(SnapshotError::Closed) => Err(refusal::closed()),
+        }
+    }
+
+    /// BACKUP: the whole keyspace as a document, as long as it fits in a frame.
+    pub(crate) async fn backup(&self) -> Result<Reply, ErrorReply> {
+        let View { reader, now_ms } = self.0.node.read().await.map_err(unreadable)?;
+        let len_max = self.0.settings.report.frame_len_max;
+        blocking(move || {
+            let mut document = Bounded { bytes: Vec::new(), len_max };
+            match dump::write(&reader.root(), now_ms, &mut document) {
+                Ok(_) => Ok(Reply::Value(document.bytes.into())),
+                Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(refusal::backup_too_large(len_max)),
+                Err(error) => Err(refusal::engine(Code::SnapshotSerializationFailure, error)),
+            }
+        })
+        .await
+    }
+
+    /// BACKUP VERIFY: what the document holds.
+    pub(crate) async fn verify_backup(&self, document: &Text) -> Result<Reply, ErrorReply> {
+        let document = parse(document, Purpose::Verify).await?;
+        let summary = document.summary();
+        Ok(Entries::default()
+            .add("status", "ok")
+            .add("entries", document.live_count(self.0.node.local().now_ms))
+            .add("entry_count", summary.entry_count)
+            .add("sha256", &summary.sha256)
+            .reply())
+    }
+
+    /// RESTORE CHECK: how many entries RESTORE would restore.
+    pub(crate) async fn check_restore(&self, document: &Text) -> Result<Reply, ErrorReply> {
+        let document = parse(document, Purpose::Restore).await?;
+        Ok(Reply::Count(document.live_count(self.0.node.local().now_ms)))
+    }
+
+    /// RESTORE: the document's entries take the place of all keys, as one change.
+    pub(crate) async fn restore(&self, mut admitted: Admitted, document: &Text) -> Result<Reply, ErrorReply> {
+        let document = parse(document, Purpose::Restore).await?;
+        for _ in 0..ADMISSIONS_MAX {
+            let payload = Payload::Restore(document.clone().into_entries(self.0.node.local().now_ms));
+            match self.0.node.propose(Proposal { access_revision: admitted.revision, payload }).await {
+                Err(ProposeError::Stale) => self.readmit(&mut admitted)?,
+                answer => return answer.map_err(refused),
+            }
+        }
+        Err(refusal::contended())
+    }
+}
+
+/// A document in memory that may not grow beyond a length: larger ones could not be sent anyway.
+struct Bounded {
+    bytes: Vec<u8>,
+    len_max: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + piece.len() > self.len_max {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn parse(document: &Text, purpose: Purpose) -> Result<Document, ErrorReply> {
+    let document = document.clone();
+    blocking(move || Document::parse(&document).map_err(|error| rejected(&error, purpose))).await
+}
+
+/// What a client is told about a document that cannot be used.
+fn rejected(error: &DumpError, purpose: Purpose) -> ErrorReply {
+    let (code, message) = (error.code(purpose), error.message(purpose));
+    match code {
+        Code::BackupVerificationFailure => ErrorReply::new(code, message),
+        _ => refusal::engine(code, message),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, ErrorReply> + Send + 'static,
+) -> Result<T, ErrorReply> {
+    tokio::task::spawn_blocking(job).await.map_err(|_| refusal::closed())?
+}

@@ -1,0 +1,330 @@
+//! The door itself: opening it, logging in, and the one place where a command is let in or refused.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use vaylix_consensus::{Node, Payload, Proposal, ProposeError, Role};
+use vaylix_engine::state::{Reader, Root};
+use vaylix_proto::{Command, ErrorReply};
+
+use crate::backup::LastSnapshot;
+use crate::admission::{Admission, Admitted, Standing, Transaction, Way};
+use crate::change::{self, Edit};
+use crate::counters::{Counters, Metric};
+use crate::identity::Identity;
+use crate::limits::ADMISSIONS_MAX;
+use crate::password::Hasher;
+use crate::policy::Policy;
+use crate::quota;
+use crate::record;
+use crate::refusal;
+use crate::rule::{self, InTransaction, Need, Rule};
+use crate::secret::Secret;
+use crate::settings::{Administrator, Authentication, Limits, Settings};
+
+/// The one door to a node. Cloning gives another handle to the same door.
+#[derive(Clone)]
+pub struct Door(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) node: Node,
+    /// The state behind the node.
+    pub(crate) reader: Reader,
+    pub(crate) settings: Settings,
+    pub(crate) counters: Counters,
+    pub(crate) hasher: Hasher,
+    policy: ArcSwap<Policy>,
+    /// Held while the policy is read anew, so that it only moves forward.
+    reading: Mutex<()>,
+    pub(crate) last_snapshot: Mutex<Option<LastSnapshot>>,
+    /// Held while access rules are changed here, so that changes of this node do not defeat each other.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+}
+
+/// Why a door does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The access records cannot be understood, or a password cannot be hashed.
+    #[error(transparent)]
+    Refused(#[from] ErrorReply),
+    /// The administrator could not be made durable.
+    #[error("the configured administrator could not be stored: {0}")]
+    Node(#[from] ProposeError),
+}
+
+impl Door {
+    /// Opens the door to `node`.
+    ///
+    /// Where login is required and this node leads, the configured administrator is taken over: on the first
+    /// start, and later only when an explicit pair differs from the one that was last taken over. Then the
+    /// named user is created or gets that password, holds the role `admin` and is enabled. Nobody else is
+    /// touched, and a password changed by ALTER USER stays as long as the configuration does.
+    ///
+    /// # Errors
+    /// `SRV-026` when access records are unreadable, `SRV-009` when hashing fails, or why the administrator
+    /// could not be stored.
+    pub async fn open(node: Node, settings: Settings) -> Result<Self, OpenError> {
+        let door = Self(Arc::new(Inner {
+            hasher: Hasher::new().await?,
+            counters: Counters::default(),
+            policy: ArcSwap::default(),
+            reading: Mutex::default(),
+            last_snapshot: Mutex::default(),
+            reader: node.local().reader,
+            changing: tokio::sync::Mutex::default(),
+            node,
+            settings,
+        }));
+        door.read_policy()?;
+        if let Authentication::Required { administrator } = &door.0.settings.authentication {
+            door.bootstrap(administrator).await?;
+        }
+        Ok(door)
+    }
+
+    /// The size limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.0.settings.limits
+    }
+
+    /// The metrics of this server.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// The node behind the door, for those who start and stop it.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    /// Who a new session is: nobody yet, or `anonymous` on a server without authentication.
+    #[must_use]
+    pub fn arrival(&self) -> Option<Identity> {
+        match self.0.settings.authentication {
+            Authentication::Required { .. } => None,
+            Authentication::Disabled => Some(Identity::anonymous(self.0.policy.load().revision())),
+        }
+    }
+
+    /// Checks a password; on a server without authentication everybody is `anonymous`.
+    ///
+    /// A wrong password and an unknown or disabled user take the same time and get the same answer. Hashing
+    /// runs elsewhere, a few at a time, so this waits under load.
+    ///
+    /// # Errors
+    /// `SRV-008`; `SRV-009` when the stored hash is unreadable.
+    pub async fn login(&self, user: &str, password: &str, peer: IpAddr) -> Result<Identity, ErrorReply> {
+        if let Authentication::Disabled = self.0.settings.authentication {
+            return Ok(Identity::anonymous(self.policy()?.revision()));
+        }
+        let hash = self.policy()?.password_hash(user).map(str::to_owned);
+        let is_right = self.0.hasher.verify(Secret::from(password), hash.clone()).await?;
+        // The rules may have moved on meanwhile: the same hash must still be the one that counts.
+        let policy = self.policy()?;
+        let identity = policy.identify(user).filter(|_| policy.password_hash(user) == hash.as_deref());
+        match identity {
+            Some(identity) if is_right => {
+                self.0.counters.increment(Metric::LoginsSucceeded);
+                Ok(identity)
+            }
+            _ => {
+                self.0.counters.increment(Metric::LoginsFailed);
+                tracing::warn!(%peer, "login failed");
+                Err(refusal::login_failed())
+            }
+        }
+    }
+
+    /// Lets a command in or refuses it; see the order of checks in the [crate's documentation](crate).
+    ///
+    /// `who` is brought up to date when the access rules have changed, and emptied when that user is gone. An
+    /// error `SRV-034` ends the session's transaction; no other one does.
+    ///
+    /// # Errors
+    /// The first refusal in the order of checks.
+    pub fn admit(
+        &self,
+        who: &mut Option<Identity>,
+        standing: Standing,
+        command: Command,
+    ) -> Result<Admission, ErrorReply> {
+        quota::check(&command, self.limits())?;
+        let command = match command {
+            Command::Auth { user, password } => return Ok(Admission::Login { user, password }),
+            other => other,
+        };
+        let policy = self.policy()?;
+        let revision = policy.revision();
+        if who.as_ref().is_some_and(|who| who.revision() != revision) {
+            if standing.writes_in_flight {
+                return Ok(Admission::AfterWrites(command));
+            }
+            *who = who.as_ref().and_then(|who| policy.renew(who));
+        }
+        drop(policy);
+        let rule = Rule::of(&command);
+        if who.is_none() && rule.need != Need::Nothing {
+            self.0.counters.increment(Metric::LoginsFailed);
+            return Err(refusal::login_required());
+        }
+        let queued = self.check_transaction_time(standing.transaction)?;
+        // DISCARD of an open transaction writes nothing: it needs no leader.
+        let is_discarding = queued.is_some() && command == Command::Discard;
+        if rule.leader_only && !is_discarding && !self.leads() {
+            return Err(refusal::not_leader());
+        }
+        match (&command, queued) {
+            (Command::Multi, None) => return Ok(Admission::Begin),
+            (Command::Multi, Some(_)) => return Err(refusal::transaction_active()),
+            (Command::Exec | Command::Discard, None) => return Err(refusal::no_transaction()),
+            (Command::Exec, Some(_)) => return Ok(Admission::Commit),
+            (Command::Discard, Some(_)) => return Ok(Admission::Discard),
+            // MULTI takes one of the places.
+            (_, Some(queued)) if queued + 1 >= self.limits().transaction_commands_max => {
+                return Err(refusal::quota_exceeded());
+            }
+            (_, Some(_)) if rule.in_transaction == InTransaction::Refused => {
+                return Err(refusal::unsupported());
+            }
+            _ => {}
+        }
+        check_permission(rule.need, who.as_ref(), &command)?;
+        let way = match rule.in_transaction {
+            InTransaction::Queued if rule.leader_only => Way::Write,
+            InTransaction::Queued => Way::Read,
+            InTransaction::Immediate | InTransaction::Refused => Way::Other,
+        };
+        let admitted = Admitted { command, who: who.clone(), revision, way };
+        Ok(if queued.is_some() { Admission::Queue(admitted) } else { Admission::Run(admitted) })
+    }
+
+    /// How many commands an open transaction holds.
+    fn check_transaction_time(&self, transaction: Transaction) -> Result<Option<usize>, ErrorReply> {
+        match transaction {
+            Transaction::Closed => Ok(None),
+            Transaction::Open { age, .. } if age > self.limits().transaction_time_max => {
+                Err(refusal::transaction_expired(self.limits().transaction_time_max.as_secs()))
+            }
+            Transaction::Open { queued, .. } => Ok(Some(queued)),
+        }
+    }
+
+    /// Admits once more under the rules as they are now: those that admitted it first have changed.
+    ///
+    /// # Errors
+    /// `SRV-007` when the user is gone, `SRV-017` when the permission is.
+    pub(crate) fn readmit(&self, admitted: &mut Admitted) -> Result<(), ErrorReply> {
+        let policy = self.policy()?;
+        if admitted.revision == policy.revision() {
+            return Ok(());
+        }
+        if let Some(who) = &admitted.who {
+            admitted.who = Some(policy.renew(who).ok_or_else(refusal::login_required)?);
+        }
+        check_permission(Rule::of(&admitted.command).need, admitted.who.as_ref(), &admitted.command)?;
+        admitted.revision = policy.revision();
+        Ok(())
+    }
+
+    /// The access rules of the state as it is now. Costs two loads while they do not change.
+    pub(crate) fn policy(&self) -> Result<Guard<Arc<Policy>>, ErrorReply> {
+        let policy = self.0.policy.load();
+        if policy.revision() == self.0.reader.access_revision() {
+            return Ok(policy);
+        }
+        drop(policy);
+        self.read_policy()?;
+        Ok(self.0.policy.load())
+    }
+
+    /// Reads the access rules anew if the state's are newer.
+    fn read_policy(&self) -> Result<(), ErrorReply> {
+        let _reading = self.0.reading.lock();
+        let root = self.0.reader.root();
+        let revision = root.access_revision();
+        if self.0.policy.load().revision() != revision {
+            let policy = match self.0.settings.authentication {
+                Authentication::Required { .. } => Policy::decode(revision, records(&root))?,
+                Authentication::Disabled => Policy::at(revision),
+            };
+            self.0.policy.store(Arc::new(policy));
+        }
+        Ok(())
+    }
+
+    async fn bootstrap(&self, administrator: &Administrator) -> Result<(), OpenError> {
+        if !self.leads() || !self.is_bootstrap_due(administrator).await? {
+            return Ok(());
+        }
+        let hash = self.0.hasher.hash(administrator.password.clone()).await?;
+        let _changing = self.0.changing.lock().await;
+        for _ in 0..ADMISSIONS_MAX {
+            let (revision, edits) = {
+                let policy = self.policy()?;
+                (policy.revision(), change::bootstrap(&policy, &administrator.user, &hash)?)
+            };
+            match self.propose_edits(revision, edits).await {
+                Ok(()) => {
+                    tracing::info!("the configured administrator was taken over");
+                    return Ok(());
+                }
+                Err(ProposeError::Stale) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(refusal::contended().into())
+    }
+
+    /// Whether the configured pair has to be taken over.
+    async fn is_bootstrap_due(&self, administrator: &Administrator) -> Result<bool, ErrorReply> {
+        let Some(applied) = self.policy()?.bootstrap().cloned() else { return Ok(true) };
+        if !administrator.explicit {
+            return Ok(false);
+        }
+        let is_same = administrator.user == applied.user
+            && self.0.hasher.verify(administrator.password.clone(), Some(applied.password_hash)).await?;
+        Ok(!is_same)
+    }
+
+    /// Whether this node takes writes. A lone node proves it without looking further.
+    fn leads(&self) -> bool {
+        self.0.node.try_read().is_some() || self.0.node.status().role == Role::Leader
+    }
+
+    /// Proposes edits that were computed at `revision`.
+    pub(crate) async fn propose_edits(&self, revision: u64, edits: Vec<Edit>) -> Result<(), ProposeError> {
+        let changes = edits.into_iter().map(Edit::into_change).collect();
+        let payload = Payload::System { expect_revision: revision, changes };
+        self.0.node.propose(Proposal { access_revision: revision, payload }).await.map(drop)
+    }
+}
+
+fn records(root: &Root) -> impl Iterator<Item = (&str, &[u8])> {
+    root.system_iter(record::PREFIX).map(|(key, bytes)| (key, &**bytes))
+}
+
+fn check_permission(need: Need, who: Option<&Identity>, command: &Command) -> Result<(), ErrorReply> {
+    let is_allowed = match (need, who) {
+        (Need::Nothing, _) | (Need::Login, Some(_)) => true,
+        (_, None) => return Err(refusal::login_required()),
+        (Need::Everywhere(permission), Some(who)) => who.rights().allow_everywhere(permission.into()),
+        (Need::Keys(needed), Some(who)) => {
+            let rights = who.rights();
+            let everywhere = rights.allow_everywhere(needed);
+            everywhere || rule::every_key(command, |key| rights.allow_key(needed, key))
+        }
+        (Need::Pattern(needed), Some(who)) => {
+            let pattern = match command {
+                Command::Scan { pattern: Some(pattern), .. } => pattern,
+                _ => crate::grant::EVERYWHERE,
+            };
+            who.rights().allow_pattern(needed, pattern)
+        }
+    };
+    if is_allowed { Ok(()) } else { Err(refusal::denied()) }
+}

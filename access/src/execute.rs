@@ -1,0 +1,250 @@
+//! Carrying out what has been admitted.
+
+use bytes::Bytes;
+use vaylix_consensus::{Payload, Proposal, ProposeError, ReadError, View};
+use vaylix_proto::{Command, Dump, ErrorReply, Reply, ScanPage, Text};
+
+use crate::admission::{Admitted, Way};
+use crate::counters::Metric;
+use crate::door::Door;
+use crate::identity::Identity;
+use crate::limits::ADMISSIONS_MAX;
+use crate::permission::Permission;
+use crate::refusal;
+
+/// A write under way. Dropping it cancels nothing: the write happens or not as if one had waited.
+#[must_use = "the answer says whether the write happened"]
+pub struct Pending {
+    admitted: Admitted,
+    stage: Stage,
+    admissions: usize,
+}
+
+enum Stage {
+    /// In the queue or in the log.
+    Proposed(vaylix_consensus::Pending),
+    /// Has to be proposed anew.
+    Refused,
+    /// Answered.
+    Finished,
+}
+
+impl Door {
+    /// Answers a read at once, if that is possible without waiting; none for everything else.
+    #[must_use]
+    pub fn read_now(&self, admitted: &Admitted) -> Option<Result<Reply, ErrorReply>> {
+        if admitted.way != Way::Read {
+            return None;
+        }
+        if let Command::Ping { message } = &admitted.command {
+            return Some(Ok(pong(message.as_ref())));
+        }
+        let view = self.0.node.try_read()?;
+        if is_point_read(&admitted.command) {
+            self.0.counters.increment(Metric::FastReads);
+        }
+        Some(read(&view, admitted))
+    }
+
+    /// Puts a write ([`Admitted::is_write`]) in the queue, behind those submitted before; the answer comes
+    /// from [`Door::finish`]. Waits only while the queue is full. Dropped before it returns, nothing was
+    /// submitted.
+    pub async fn submit(&self, admitted: Admitted) -> Pending {
+        let answer = self.0.node.submit(proposal(&admitted)).await;
+        Pending { admitted, stage: Stage::Proposed(answer), admissions: 1 }
+    }
+
+    /// Waits for the answer of a submitted write. Call it in the order of submission, until it has returned
+    /// once; a call that is dropped before can be repeated.
+    ///
+    /// A write that was admitted under rules that have changed is admitted anew, a bounded number of times.
+    ///
+    /// # Errors
+    /// What refused the write, `ENG-*` when it failed as a command, `SRV-036` when nobody can say whether it
+    /// happened.
+    pub async fn finish(&self, pending: &mut Pending) -> Result<Reply, ErrorReply> {
+        loop {
+            let answer = match &mut pending.stage {
+                Stage::Proposed(answer) => answer.await,
+                Stage::Refused => {
+                    self.readmit(&mut pending.admitted)?;
+                    let answer = self.0.node.submit(proposal(&pending.admitted)).await;
+                    pending.stage = Stage::Proposed(answer);
+                    pending.admissions += 1;
+                    continue;
+                }
+                Stage::Finished => return Err(refusal::outcome_unknown()),
+            };
+            if matches!(answer, Err(ProposeError::Stale)) && pending.admissions < ADMISSIONS_MAX {
+                pending.stage = Stage::Refused;
+            } else {
+                pending.stage = Stage::Finished;
+                return answer.map_err(refused);
+            }
+        }
+    }
+
+    /// Carries out an admitted command and waits for its answer.
+    ///
+    /// # Errors
+    /// What refused or failed the command.
+    pub async fn execute(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
+        match admitted.way {
+            Way::Read => self.read(&admitted).await,
+            Way::Write => {
+                let mut pending = self.submit(admitted).await;
+                self.finish(&mut pending).await
+            }
+            Way::Other => self.administer(admitted).await,
+        }
+    }
+
+    /// Carries out a transaction: all of its commands or none, at one point in time. The permissions that
+    /// admitted the commands must still hold.
+    ///
+    /// # Errors
+    /// `SRV-007` or `SRV-017` when they do not hold any more, otherwise what failed the first command.
+    pub async fn commit(&self, queue: Vec<Admitted>) -> Result<Reply, ErrorReply> {
+        let mut queue = queue;
+        let is_read_only = queue.iter().all(|admitted| admitted.way == Way::Read);
+        for _ in 0..ADMISSIONS_MAX {
+            let mut revision = self.0.reader.access_revision();
+            for admitted in &mut queue {
+                self.readmit(admitted)?;
+                revision = admitted.revision;
+            }
+            if queue.iter().any(|admitted| admitted.revision != revision) {
+                continue;
+            }
+            if is_read_only {
+                return self.read_together(&queue).await;
+            }
+            let commands = queue.iter().map(|admitted| admitted.command.clone()).collect();
+            let payload = Payload::Transaction(commands);
+            match self.0.node.propose(Proposal { access_revision: revision, payload }).await {
+                Err(ProposeError::Stale) => {}
+                answer => return answer.map_err(refused),
+            }
+        }
+        Err(refusal::contended())
+    }
+
+    async fn read(&self, admitted: &Admitted) -> Result<Reply, ErrorReply> {
+        if let Some(answer) = self.read_now(admitted) {
+            return answer;
+        }
+        let view = self.0.node.read().await.map_err(unreadable)?;
+        if is_point_read(&admitted.command) {
+            self.0.counters.increment(Metric::SlowReads);
+        }
+        read(&view, admitted)
+    }
+
+    /// Answers a queue of reads from one state of the keys.
+    async fn read_together(&self, queue: &[Admitted]) -> Result<Reply, ErrorReply> {
+        let view = self.0.node.read().await.map_err(unreadable)?;
+        let root = view.reader.root();
+        let answers = queue.iter().map(|admitted| match &admitted.command {
+            Command::Ping { message } => Ok(pong(message.as_ref())),
+            command => root.query(command, view.now_ms).ok_or_else(refusal::unsupported),
+        });
+        answers.collect::<Result<_, _>>().map(Reply::Exec)
+    }
+
+    /// The commands that neither read nor change keys one by one.
+    async fn administer(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
+        let who = admitted.who.clone().ok_or_else(refusal::login_required)?;
+        match &admitted.command {
+            Command::Info => Ok(self.info()),
+            Command::Metrics => Ok(Reply::Entries(self.metrics().entries())),
+            Command::MetricsProm => Ok(Reply::Value(self.metrics().prometheus().into())),
+            Command::Health => Ok(self.health()),
+            Command::WhoAmI => Ok(Self::who_am_i(&who)),
+            Command::ShowUsers => self.show_users(),
+            Command::ShowRoles => self.show_roles(),
+            Command::ShowGrants => self.show_own_grants(&who),
+            Command::ShowGrantsForUser { user } => self.show_grants_for_user(user),
+            Command::ShowGrantsForRole { role } => self.show_grants_for_role(role),
+            Command::ShowCluster => Ok(self.show_cluster()),
+            Command::ShowReplication => Ok(self.show_replication()),
+            Command::MaintenanceStatus => Ok(self.maintenance_status()),
+            Command::Save | Command::Snapshot => self.snapshot().await,
+            Command::Backup => self.backup().await,
+            Command::BackupVerify(Dump::Inline(document)) => self.verify_backup(document).await,
+            Command::RestoreCheck(Dump::Inline(document)) => self.check_restore(document).await,
+            Command::Restore(Dump::Inline(document)) => {
+                let document = document.clone();
+                self.restore(admitted, &document).await
+            }
+            Command::CreateUser { .. }
+            | Command::AlterUserPassword { .. }
+            | Command::DropUser { .. }
+            | Command::CreateRole { .. }
+            | Command::DropRole { .. }
+            | Command::GrantRole { .. }
+            | Command::RevokeRole { .. }
+            | Command::GrantPermission { .. }
+            | Command::RevokePermission { .. } => self.change(admitted).await,
+            // Maintenance is never on and replication never paused, so there is nothing to end.
+            Command::MaintenanceOff | Command::ResumeReplication => Ok(Reply::Ok),
+            Command::PromoteFollower => Err(refusal::not_a_follower()),
+            _ => Err(refusal::unavailable()),
+        }
+    }
+}
+
+/// Whether the command reads named keys only.
+fn is_point_read(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Get { .. } | Command::MGet { .. } | Command::Exists { .. } | Command::Ttl { .. }
+    )
+}
+
+fn read(view: &View, admitted: &Admitted) -> Result<Reply, ErrorReply> {
+    match (&admitted.command, &admitted.who) {
+        (Command::Scan { cursor, pattern, count }, Some(who)) => {
+            let root = view.reader.root();
+            let page = root.scan(*cursor, pattern.as_ref(), *count, view.now_ms, &mut who.scans().lock());
+            Ok(Reply::Scan(only_readable(page, who)))
+        }
+        (command, _) => view.reader.query(command, view.now_ms).ok_or_else(refusal::unsupported),
+    }
+}
+
+/// The keys of a page that its reader may read. The requested pattern is covered by a grant already, so this
+/// drops nothing unless that proof were wrong.
+fn only_readable(mut page: ScanPage, who: &Identity) -> ScanPage {
+    page.keys.retain(|key| who.rights().allow_key(Permission::Read.into(), key));
+    page
+}
+
+fn proposal(admitted: &Admitted) -> Proposal {
+    Proposal {
+        access_revision: admitted.revision,
+        payload: Payload::Command(admitted.command.clone()),
+    }
+}
+
+fn pong(message: Option<&Text>) -> Reply {
+    Reply::Value(message.map_or(Bytes::from_static(b"PONG"), |message| message.clone().into_bytes()))
+}
+
+/// What a client is told when a proposal was not carried out.
+pub(crate) fn refused(error: ProposeError) -> ErrorReply {
+    match error {
+        ProposeError::Failed(failure) => refusal::engine(failure.code(), failure),
+        ProposeError::Stale => refusal::contended(),
+        ProposeError::NotLeader { .. } => refusal::not_leader(),
+        ProposeError::Closed => refusal::closed(),
+        ProposeError::TooLarge { .. } => refusal::quota_exceeded(),
+        ProposeError::OutcomeUnknown => refusal::outcome_unknown(),
+    }
+}
+
+pub(crate) fn unreadable(error: ReadError) -> ErrorReply {
+    match error {
+        ReadError::NotLeader { .. } => refusal::not_leader(),
+        ReadError::Unconfirmed | ReadError::Closed => refusal::closed(),
+    }
+}

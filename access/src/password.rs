@@ -1,0 +1,164 @@
+//! Passwords: Argon2id, off the threads that serve connections, a few at a time.
+//!
+//! One hash takes [`MEMORY_KIB`] of memory and some 20 ms of a core, on purpose. So hashing runs on the
+//! blocking pool, and at most [`Hasher::new`]'s number of hashes run at once: the others wait their turn, and
+//! a flood of logins cannot take more memory or more cores than that.
+
+use std::sync::Arc;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{Error, PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use tokio::sync::Semaphore;
+use vaylix_proto::ErrorReply;
+
+use crate::refusal;
+use crate::secret::Secret;
+
+/// Memory of one hash.
+const MEMORY_KIB: u32 = 19 * 1024;
+/// Passes over that memory.
+const PASSES: u32 = 2;
+/// Lanes, that is threads, of one hash.
+const LANES: u32 = 1;
+/// Most hashes at once, however many cores there are.
+const CONCURRENCY_MAX: usize = 4;
+
+/// Shortest password of CREATE USER and ALTER USER, in bytes.
+pub(crate) const LEN_MIN: usize = 12;
+
+/// The password policy of CREATE USER and ALTER USER: long enough, with an ASCII letter and an ASCII digit.
+pub(crate) fn is_strong(password: &str) -> bool {
+    let bytes = password.as_bytes();
+    bytes.len() >= LEN_MIN
+        && bytes.iter().any(u8::is_ascii_alphabetic)
+        && bytes.iter().any(u8::is_ascii_digit)
+}
+
+/// Makes and checks password hashes.
+pub(crate) struct Hasher {
+    turns: Arc<Semaphore>,
+    /// What the passwords of unknown users are compared with, so that the work is the same.
+    decoy: String,
+}
+
+impl Hasher {
+    /// A hasher that leaves one core to everything else, if there is more than one.
+    ///
+    /// # Errors
+    /// `SRV-009` when the system gives no random salt.
+    pub(crate) async fn new() -> Result<Self, ErrorReply> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let concurrency = cores.saturating_sub(1).clamp(1, CONCURRENCY_MAX);
+        let mut hasher = Self { turns: Arc::new(Semaphore::new(concurrency)), decoy: String::new() };
+        hasher.decoy = hasher.hash(Secret::from("")).await?;
+        Ok(hasher)
+    }
+
+    /// The PHC string of `password` with a fresh salt.
+    ///
+    /// # Errors
+    /// `SRV-009` when the system gives no random salt.
+    pub(crate) async fn hash(&self, password: Secret) -> Result<String, ErrorReply> {
+        self.work(move || {
+            argon2().hash_password(password.expose().as_bytes()).map(|hash: PasswordHash| hash.to_string())
+        })
+        .await
+    }
+
+    /// Whether `password` has this hash. Without a hash (nobody of that name may log in) the answer is no,
+    /// after the same work.
+    ///
+    /// # Errors
+    /// `SRV-009` when the stored hash is unreadable.
+    pub(crate) async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, ErrorReply> {
+        let is_known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.decoy.clone());
+        let is_right = self
+            .work(move || match argon2().verify_password(password.expose().as_bytes(), hash.as_str()) {
+                Ok(()) => Ok(true),
+                Err(Error::PasswordInvalid) => Ok(false),
+                Err(error) => Err(error),
+            })
+            .await?;
+        Ok(is_known && is_right)
+    }
+
+    /// Runs `job` on the blocking pool when its turn comes. The turn is held until the job is over, even if
+    /// nobody waits for it any more.
+    async fn work<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| refusal::closed())?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = job();
+            drop(turn);
+            result
+        });
+        done.await.map_err(|_| refusal::closed())?.map_err(|error| {
+            tracing::error!(%error, "password hashing failed");
+            refusal::hashing_failed()
+        })
+    }
+}
+
+fn argon2() -> Argon2<'static> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the constants are within Argon2's limits");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Hasher, is_strong};
+    use crate::secret::Secret;
+    use vaylix_proto::Code;
+
+    #[test]
+    fn the_policy_counts_bytes_and_wants_letter_and_digit() {
+        for strong in ["abcdefghijk1", "1éééééa", "            a1"] {
+            assert!(is_strong(strong), "{strong:?}");
+        }
+        for weak in ["short1", "nodigitsinhere", "123456789012", "abcdefghij1", "éééééé1", ""] {
+            assert!(!is_strong(weak), "{weak:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_known_user_verifies() {
+        let hasher = Hasher::new().await.unwrap();
+        let hash = hasher.hash("correct horse".into()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert_ne!(hash, hasher.hash("correct horse".into()).await.unwrap(), "salted");
+        assert!(hasher.verify("correct horse".into(), Some(hash.clone())).await.unwrap());
+        assert!(!hasher.verify("correct hors".into(), Some(hash)).await.unwrap());
+        assert!(!hasher.verify("".into(), None).await.unwrap(), "not even with the decoy's password");
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_hash_is_an_error_and_not_a_refusal() {
+        let hasher = Hasher::new().await.unwrap();
+        let refusal = hasher.verify("x".into(), Some("not a hash".into())).await.unwrap_err();
+        assert_eq!(refusal.known_code(), Some(Code::AuthenticationConfigurationInvalid));
+    }
+
+    /// On a runtime with a single thread, other tasks go on while a password is hashed.
+    #[tokio::test(flavor = "current_thread")]
+    async fn hashing_never_occupies_a_thread_of_the_runtime() {
+        let hasher = Hasher::new().await.unwrap();
+        let mut turns = 0_u64;
+        let hashing = hasher.hash(Secret::from("x"));
+        let counting = async {
+            loop {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            hash = hashing => assert!(hash.is_ok()),
+            () = counting => {}
+        }
+        assert!(turns > 10, "{turns}");
+    }
+}

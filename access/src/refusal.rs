@@ -1,0 +1,90 @@
+//! The refusals of the door, each with its stable code and its one message.
+
+use std::fmt::Display;
+
+use bytestring::ByteString;
+use vaylix_proto::{Code, ErrorReply};
+
+macro_rules! fixed {
+    ($($(#[$doc:meta])+ $name:ident, $code:ident, $message:literal;)+) => {$(
+        $(#[$doc])+
+        #[must_use]
+        pub fn $name() -> ErrorReply {
+            ErrorReply::new(Code::$code, ByteString::from_static($message))
+        }
+    )+};
+}
+
+fixed! {
+    /// The session has not logged in, or its user is gone.
+    login_required, AuthenticationRequired, "client authentication is required";
+    /// User or password is wrong; which of them is not told.
+    login_failed, AuthenticationFailed, "client authentication failed";
+    /// The connection sends faster than its bucket is refilled.
+    rate_limited, RateLimitExceeded, "request rate limit exceeded";
+    /// A key, value, batch, payload or transaction is longer than configured.
+    quota_exceeded, QuotaExceeded, "request exceeds configured quotas";
+    /// MULTI inside a transaction.
+    transaction_active, TransactionAlreadyActive, "transaction already active for this session";
+    /// EXEC or DISCARD outside a transaction.
+    no_transaction, NoActiveTransaction, "no active transaction for this session";
+    /// The command cannot be queued, or makes no sense on this server.
+    unsupported, UnsupportedRemoteCommand, "unsupported remote command";
+    /// The command is part of the protocol, but this release does not offer it.
+    unavailable, UnsupportedRemoteCommand, "unsupported remote command: not available in this release";
+    /// A grant is missing.
+    denied, PermissionDenied, "permission denied";
+    /// The role `admin` keeps its name and its permission.
+    protected_role, ProtectedRole, "role is protected: admin";
+    /// Somebody must be able to administer the server.
+    last_admin, LastAdminUser, "cannot remove the last admin user";
+    /// The password is too simple.
+    weak_password, PasswordPolicyViolation, "password does not satisfy the configured policy";
+    /// Hashing failed, or a stored hash cannot be read.
+    hashing_failed, AuthenticationConfigurationInvalid, "server authentication configuration is invalid";
+    /// A write reached a node that is not the leader.
+    not_leader, FollowerWriteRejected, "writes are rejected on follower nodes";
+    /// The server is stopping, or its engine has stopped.
+    closed, EngineWorkerClosed, "engine worker is unavailable";
+    /// Nobody can say whether the write will survive: read before writing again.
+    outcome_unknown, ReplicationAcknowledgementUnavailable, "replication write acknowledgement is unavailable";
+    /// Access records moved on again and again while the request was retried; nothing was done.
+    contended, RateLimitExceeded, "access rules kept changing while the request was retried; nothing was done";
+    /// A leader or a lone node cannot be promoted.
+    not_a_follower, ReplicationPromotionDenied, "replication promotion denied: only followers may be promoted";
+}
+
+macro_rules! named {
+    ($($(#[$doc:meta])+ $name:ident, $code:ident, $message:literal;)+) => {$(
+        $(#[$doc])+
+        pub(crate) fn $name(what: impl Display) -> ErrorReply {
+            ErrorReply::new(Code::$code, format!($message, what))
+        }
+    )+};
+}
+
+named! {
+    /// There is no such permission.
+    unknown_permission, InvalidPermission, "unknown permission: {}";
+    /// CREATE USER of an existing one.
+    user_exists, UserAlreadyExists, "user already exists: {}";
+    /// There is no such user.
+    no_such_user, UserNotFound, "user not found: {}";
+    /// CREATE ROLE of an existing one.
+    role_exists, RoleAlreadyExists, "role already exists: {}";
+    /// There is no such role.
+    no_such_role, RoleNotFound, "role not found: {}";
+    /// A transaction outlived its limit, named in seconds.
+    transaction_expired, TransactionExpired, "transaction expired after {} seconds";
+    /// An access record cannot be written.
+    record_unwritable, AuthStoreSerializationFailure, "auth store serialization failed: {}";
+    /// An access record cannot be read.
+    record_unreadable, AuthStoreDeserializationFailure, "auth store deserialization failed: {}";
+    /// A backup that no frame of this many bytes can carry.
+    backup_too_large, FrameTooLarge, "frame too large: the backup exceeds maximum {} bytes";
+}
+
+/// A failure of the engine, marked as such for the reader.
+pub(crate) fn engine(code: Code, failure: impl Display) -> ErrorReply {
+    ErrorReply::new(code, format!("engine failure: {failure}"))
+}

@@ -1,0 +1,293 @@
+//! The answers about the node: HEALTH, SHOW CLUSTER, SHOW REPLICATION, MAINTENANCE STATUS, INFO, METRICS.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use vaylix_consensus::{Role, Status};
+use vaylix_proto::{NamedValue, Reply};
+
+use crate::counters::{Counters, Metric};
+use crate::door::Door;
+use crate::entries::Entries;
+use crate::settings::Authentication;
+
+/// The version that INFO gives for the storage engine: the one that logical backups carry.
+const ENGINE_VERSION: u32 = 3;
+/// Acknowledged means: durable on a majority of the voters.
+const WRITE_ACK_MODE: &str = "majority";
+/// What stands for a period or a limit that is not set.
+const DISABLED: &str = "disabled";
+
+/// Whether the node can serve, and as what.
+struct Health {
+    role: &'static str,
+    /// Why it cannot; `none` when it can.
+    reason: &'static str,
+}
+
+impl Health {
+    fn of(status: &Status) -> Self {
+        let (role, reason) = match status.role {
+            Role::Leader if status.voters > 1 => ("leader", "none"),
+            Role::Leader if status.reads_open => ("standalone", "none"),
+            Role::Leader => ("standalone", "awaiting_leader"),
+            Role::Candidate => ("candidate", "election_in_progress"),
+            Role::Follower | Role::Learner if status.leader.is_some() => ("follower", "none"),
+            Role::Follower | Role::Learner | Role::Stopped => ("follower", "awaiting_leader"),
+        };
+        Self { role, reason }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.reason == "none"
+    }
+
+    fn name(&self) -> &'static str {
+        if self.is_ready() { "ready" } else { "degraded" }
+    }
+}
+
+impl Door {
+    /// METRICS, with the figures that the node counts brought up to date.
+    pub(crate) fn metrics(&self) -> &Counters {
+        let status = self.0.node.status();
+        let counters = &self.0.counters;
+        counters.set(Metric::Snapshots, status.snapshot.map_or(0, |snapshot| snapshot.taken));
+        counters.set(Metric::Sweeps, status.sweeps.sweeps);
+        counters.set(Metric::SweptKeys, status.sweeps.keys);
+        counters.set(Metric::ReplayedEntries, status.recovery.replayed_entries);
+        counters.set(Metric::WriteBatches, status.batches.batches);
+        counters.set(Metric::CoordinatedWrites, status.batches.commands);
+        counters.set(Metric::LargestWriteBatch, status.batches.commands_max);
+        counters.set(Metric::ReadLag, status.commit_index.saturating_sub(status.applied_index));
+        counters
+    }
+
+    /// HEALTH.
+    pub(crate) fn health(&self) -> Reply {
+        let health = Health::of(&self.0.node.status());
+        Entries::default()
+            .add("status", health.name())
+            .add("ready", health.is_ready())
+            .add("reason", health.reason)
+            .add("role", health.role)
+            .add("maintenance_mode", false)
+            .reply()
+    }
+
+    /// MAINTENANCE STATUS.
+    pub(crate) fn maintenance_status(&self) -> Reply {
+        let path = self.0.settings.report.data_dir.join("maintenance.mode");
+        Entries::default().add("enabled", false).add("path", path.display()).reply()
+    }
+
+    /// SHOW CLUSTER.
+    pub(crate) fn show_cluster(&self) -> Reply {
+        let status = self.0.node.status();
+        let health = Health::of(&status);
+        let mut entries = Entries::default();
+        self.add_identity(&mut entries, &status)
+            .add("role", health.role)
+            .add("current_term", status.term)
+            .add_or_none("leader_node_id", self.leader_node_id(&status))
+            .add_or_none("leader_advertise_addr", self.leader_advertise_addr(&status))
+            .add("commit_index", status.commit_index)
+            .add("last_applied_index", status.applied_index)
+            .add("quorum_size", quorum_size(&status))
+            .add("member_count", status.voters)
+            .add("sync_policy", WRITE_ACK_MODE)
+            .add("health", health.name());
+        self.add_members(&mut entries, &status).reply()
+    }
+
+    /// SHOW REPLICATION.
+    pub(crate) fn show_replication(&self) -> Reply {
+        let status = self.0.node.status();
+        let health = Health::of(&status);
+        let none = None::<u64>;
+        let mut entries = Entries::default();
+        self.add_identity(&mut entries, &status)
+            .add("role", health.role)
+            .add("advertise_addr", &self.0.settings.report.advertise_addr)
+            .add_or_none("leader_node_id", self.leader_node_id(&status))
+            .add_or_none("leader_advertise_addr", self.leader_advertise_addr(&status))
+            .add_or_none("upstream", none)
+            .add("write_ack_mode", WRITE_ACK_MODE)
+            .add("current_term", status.term)
+            .add_or_none("voted_for", none)
+            .add("quorum_size", quorum_size(&status))
+            .add("paused", false)
+            .add("health", health.name())
+            .add("reason", health.reason)
+            .add("local_last_applied_sequence", status.applied_index)
+            .add("commit_sequence", status.commit_index)
+            .add_or_none("retention_floor_sequence", status.wal.oldest_index)
+            .add_or_none("follower_phase", none)
+            .add_or_none("follower_lag_entries", none)
+            .add_or_none("follower_lag_ms", none)
+            .add("known_followers", 0);
+        self.add_members(&mut entries, &status).reply()
+    }
+
+    /// INFO: everything, sorted by name.
+    pub(crate) fn info(&self) -> Reply {
+        let status = self.0.node.status();
+        let mut entries = Entries::default();
+        entries.add("health.status", Health::of(&status).name());
+        entries.extend(self.metrics().entries().into_iter().map(|metric| NamedValue {
+            name: format!("metrics.{}", metric.name).into(),
+            value: metric.value,
+        }));
+        self.add_persistence(&mut entries, &status);
+        self.add_replication(&mut entries, &status);
+        self.add_runtime(&mut entries);
+        self.add_security(&mut entries);
+        self.add_server(&mut entries, &status);
+        entries.sort().reply()
+    }
+
+    fn add_persistence(&self, entries: &mut Entries, status: &Status) {
+        let snapshot = *self.0.last_snapshot.lock();
+        entries
+            .add("persistence.last_recovery_duration_ms", status.recovery.duration.as_millis())
+            .add_or_none("persistence.last_snapshot_at_ms", snapshot.map(|snapshot| snapshot.at_ms))
+            .add_or_none("persistence.last_snapshot_duration_ms", snapshot.map(|snapshot| snapshot.duration_ms))
+            .add_or_none("persistence.oldest_retained_sequence", status.wal.oldest_index)
+            .add("persistence.wal_segment_count", status.wal.segment_count)
+            .add("persistence.wal_size_bytes", status.wal.size_bytes)
+            .add("persistence.wal_sync_policy", &self.0.settings.report.wal_sync_policy);
+    }
+
+    fn add_replication(&self, entries: &mut Entries, status: &Status) {
+        let health = Health::of(status);
+        entries
+            .add("replication.client.append.failure.count", 0)
+            .add("replication.client.append.latency.avg.ms", 0)
+            .add("replication.client.connection.opened.count", 0)
+            .add("replication.client.heartbeat.failure.count", 0)
+            .add("replication.client.reconnect.count", 0)
+            .add("replication.commit_sequence", status.commit_index)
+            .add("replication.group_id", &self.0.settings.report.group_id)
+            .add("replication.health", health.name())
+            .add_or_none("replication.leader_node_id", self.leader_node_id(status))
+            .add("replication.node_id", self.node_id(status))
+            .add("replication.paused", false)
+            .add("replication.reason", health.reason)
+            .add_or_none("replication.retention_floor_sequence", status.wal.oldest_index)
+            .add("replication.role", health.role)
+            .add_or_none("replication.upstream", None::<u64>)
+            .add("replication.write_ack_mode", WRITE_ACK_MODE);
+    }
+
+    fn add_runtime(&self, entries: &mut Entries) {
+        let (limits, report) = (self.limits(), &self.0.settings.report);
+        entries
+            // There is no lockout: nobody is ever locked.
+            .add("runtime.auth_failure_limit", DISABLED)
+            .add("runtime.auth_failure_window_seconds", DISABLED)
+            .add("runtime.auth_lockout_seconds", DISABLED)
+            .add("runtime.locked_auth_records", 0)
+            .add("runtime.backup_dir", report.backup_dir.display())
+            .add("runtime.expiration_sweep_interval_seconds", seconds(report.expiration_sweep_interval))
+            .add("runtime.idle_timeout_seconds", seconds(report.idle_timeout))
+            .add("runtime.maintenance_mode", false)
+            .add("runtime.max_key_bytes", limits.key_bytes_max)
+            .add("runtime.max_keys_per_batch", limits.batch_keys_max)
+            .add("runtime.max_request_payload_bytes", limits.request_payload_bytes_max)
+            .add("runtime.max_transaction_queue_len", limits.transaction_commands_max)
+            .add("runtime.max_value_bytes", limits.value_bytes_max)
+            .add("runtime.request_burst", limits.request_rate.burst)
+            .add("runtime.requests_per_second", limits.request_rate.per_second)
+            .add("runtime.slow_command_threshold_ms", millis(report.slow_command_threshold))
+            .add("runtime.snapshot_interval_seconds", seconds(report.snapshot_interval))
+            .add("runtime.transaction_max_seconds", limits.transaction_time_max.as_secs())
+            .add("runtime.wal_retain_segments", report.wal_retain_segments)
+            .add("runtime.wal_segment_size_bytes", report.wal_segment_size_bytes);
+    }
+
+    fn add_security(&self, entries: &mut Entries) {
+        let report = &self.0.settings.report;
+        let (is_required, is_default) = match &self.0.settings.authentication {
+            Authentication::Required { administrator } => (true, administrator.is_well_known()),
+            Authentication::Disabled => (false, false),
+        };
+        let none = None::<u64>;
+        entries
+            .add("security.auth_mode", if is_required { "password" } else { "disabled" })
+            .add("security.auth_required", is_required)
+            .add_or_none("security.cert_days_remaining", none)
+            .add_or_none("security.cert_not_after_ms", none)
+            .add("security.insecure_auth_disabled", !is_required)
+            .add("security.insecure_default_credentials", is_default)
+            .add_or_none("security.last_tls_reload_failure_at_ms", none)
+            .add_or_none("security.last_tls_reload_success_at_ms", none)
+            .add("security.mtls_enabled", report.mtls)
+            .add("security.rbac_enabled", is_required)
+            .add("security.storage_encryption", "enabled")
+            .add_or_none("security.storage_key_id", report.storage_key_id.as_ref())
+            .add("security.tls_enabled", report.tls)
+            .add("security.tls_mode", if report.tls { "tls" } else { "plaintext" });
+    }
+
+    fn add_server(&self, entries: &mut Entries, status: &Status) {
+        let report = &self.0.settings.report;
+        let view = self.0.node.local();
+        let compression = if report.compression { "zstd" } else { "none" };
+        let threshold = if report.compression { report.compression_threshold_bytes } else { 0 };
+        entries
+            .add("server.git_sha", &report.git_sha)
+            .add("server.mode", if status.voters > 1 { "primary-replica" } else { "single-node" })
+            .add("server.version", &report.version)
+            .add("storage.engine_version", ENGINE_VERSION)
+            .add("storage.key_count", view.reader.root().live_count(view.now_ms))
+            .add("storage.last_applied_sequence", status.applied_index)
+            .add("transport.compression", compression)
+            .add("transport.compression_mode", compression)
+            .add("transport.compression_threshold_bytes", threshold)
+            .add("transport.max_decompressed_frame_len", report.frame_len_max)
+            .add("transport.max_frame_len", report.frame_len_max)
+            .add("transport.protocol_magic", "VTP2")
+            .add("transport.protocol_version", 2);
+    }
+
+    fn add_identity<'a>(&self, entries: &'a mut Entries, status: &Status) -> &'a mut Entries {
+        entries.add("node_id", self.node_id(status)).add("group_id", &self.0.settings.report.group_id)
+    }
+
+    /// The members of the cluster that this node knows the address of: itself.
+    fn add_members<'a>(&self, entries: &'a mut Entries, status: &Status) -> &'a mut Entries {
+        let node_id = self.node_id(status);
+        entries
+            .add(format!("member.{node_id}.advertise_addr"), &self.0.settings.report.advertise_addr)
+            .add(format!("member.{node_id}.voter"), status.role != Role::Learner)
+    }
+
+    /// The name the operator gave this node, or else the number it drew.
+    fn node_id(&self, status: &Status) -> String {
+        self.0.settings.report.node_id.clone().unwrap_or_else(|| status.identity.node.to_string())
+    }
+
+    /// The leader of a cluster; a node that is alone has none over it.
+    fn leader_node_id(&self, status: &Status) -> Option<String> {
+        let leader = status.leader.filter(|_| status.voters > 1)?;
+        let is_self = leader == status.identity.node;
+        Some(if is_self { self.node_id(status) } else { leader.to_string() })
+    }
+
+    fn leader_advertise_addr(&self, status: &Status) -> Option<&str> {
+        let leader = status.leader.filter(|_| status.voters > 1)?;
+        (leader == status.identity.node).then_some(&*self.0.settings.report.advertise_addr)
+    }
+}
+
+fn quorum_size(status: &Status) -> usize {
+    status.voters / 2 + 1
+}
+
+fn seconds(period: Option<Duration>) -> impl Display {
+    period.map_or_else(|| DISABLED.to_owned(), |period| period.as_secs().to_string())
+}
+
+fn millis(period: Option<Duration>) -> impl Display {
+    period.map_or_else(|| DISABLED.to_owned(), |period| period.as_millis().to_string())
+}

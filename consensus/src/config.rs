@@ -1,0 +1,65 @@
+//! How a node runs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vaylix_engine::wal;
+
+use crate::limits::GATHER_YIELDS_DEFAULT;
+
+/// How a node runs. [`Config::new`] has the defaults.
+#[derive(Clone)]
+pub struct Config {
+    /// The data directory; created when missing.
+    pub data_dir: PathBuf,
+    /// How the log is kept, above all when a write counts as durable.
+    pub wal: wal::Config,
+    /// Take a snapshot when so many bytes of log entries have been applied since the last one; `None` never.
+    pub snapshot_log_bytes: Option<u64>,
+    /// Log segments kept although a snapshot covers them, for restoring to a point in time.
+    pub retained_segments: usize,
+    /// How often expired keys are looked for.
+    pub sweep_interval: Duration,
+    /// How often the engine worker lets others run before it closes a batch.
+    pub gather_yields: u32,
+    /// The times of elections.
+    pub timing: Timing,
+}
+
+/// The times of elections. A cluster of one elects itself at once, whatever they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a leader shows that it lives.
+    pub heartbeat: Duration,
+    /// The silence after which a follower stands for election is drawn from here.
+    pub election_min: Duration,
+    /// To here.
+    pub election_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(600),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults: every acknowledged write is synced, a snapshot every 256 MiB of log, expired keys swept
+    /// every second.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            wal: wal::Config::default(),
+            snapshot_log_bytes: Some(256 << 20),
+            retained_segments: 0,
+            sweep_interval: Duration::from_secs(1),
+            gather_yields: GATHER_YIELDS_DEFAULT,
+            timing: Timing::default(),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Every bound of this crate, by name.
+
+/// Commands in one log entry, at most.
+pub const BATCH_COMMANDS_MAX: usize = 1_024;
+
+/// Estimated bytes of one log entry at which a batch is full. One write and sync of a few hundred KiB still
+/// costs about as much as one of 4 KiB; beyond that the disk decides. A single larger command goes alone.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// Encoded bytes of one log entry, at most: what a single command (a restore, a large transaction) may need.
+pub const ENTRY_BYTES_MAX: usize = vaylix_engine::wal::BODY_BYTES_MAX;
+
+/// What the queue of the engine worker may hold, in units of [`QUEUE_UNIT_BYTES`].
+pub const QUEUE_UNITS_MAX: u32 = 64 * 1024;
+
+/// The unit in which a waiting command is charged for its memory. Each command costs at least one, so the
+/// queue holds at most [`QUEUE_UNITS_MAX`] commands and about 64 MiB, whichever comes first.
+pub const QUEUE_UNIT_BYTES: usize = 1024;
+
+/// How often the worker lets others run before it closes a batch, at most.
+pub const GATHER_YIELDS_DEFAULT: u32 = 3;
+
+/// Keys removed by one sweep entry, at most.
+pub const SWEEP_KEYS_MAX: u32 = 1_024;
+
+/// Bytes of log entries read from disk in one piece.
+pub const LOG_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(BATCH_BYTES_MAX < ENTRY_BYTES_MAX, "a full batch is a legal entry");
+const _: () = assert!(
+    QUEUE_UNITS_MAX as usize >= BATCH_COMMANDS_MAX,
+    "the queue must be able to fill a batch, or large batches never form"
+);
+
+/// Bytes of an entry that is applied on an asynchronous task; larger ones go to a thread of their own.
+pub const APPLY_INLINE_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
+
+/// Log entries in one message to a peer; [`LOG_READ_BYTES_MAX`] usually comes first.
+pub const REPLICATED_ENTRIES_MAX: u64 = 300;

@@ -1,0 +1,273 @@
+//! The handle to a running node.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinHandle};
+use vaylix_engine::layout::DataDir;
+use vaylix_engine::state::Reader;
+use vaylix_engine::wal::Wal;
+use vaylix_proto::Reply;
+
+use crate::config::Config;
+use crate::error::{ProposeError, ReadError, SnapshotError, StartError};
+use crate::gate::Gate;
+use crate::identity::Identity;
+use crate::proposal::Proposal;
+use crate::queue::{self, Pending, Queue};
+use crate::raft::machine::Machine;
+use crate::raft::start::{Started, start};
+use crate::raft::{self, Raft};
+use crate::snapshots::Snapshots;
+use crate::status::{Counters, Recovery, SnapshotStatus, Status};
+use crate::sweeper::Sweeper;
+use crate::transport::{NoPeers, PeerTransport};
+use crate::view::View;
+use crate::worker::Worker;
+
+/// A running node. Clones share it.
+///
+/// Dropping the last clone stops it as a crash would: everything acknowledged is on disk, nothing else is
+/// promised. [`Node::shutdown`] stops it cleanly.
+///
+/// A failure of the storage under a running node ends the process, after an ERROR in the log: what is on disk
+/// then is unknown, and going on could acknowledge what is not.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    queue: Arc<Queue>,
+    reader: Reader,
+    gate: Arc<Gate>,
+    raft: Raft,
+    machine: Arc<Machine>,
+    wal: Wal,
+    dir: DataDir,
+    identity: Identity,
+    recovery: Recovery,
+    counters: Arc<Counters>,
+    snapshots: Arc<Snapshots>,
+    /// Taken by the one shutdown.
+    worker: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    background: Vec<AbortHandle>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.gate.shut();
+        self.queue.close();
+        for task in &self.background {
+            task.abort();
+        }
+    }
+}
+
+impl Node {
+    /// Opens the data directory, recovers everything in it, and returns a node that is ready: in a cluster of
+    /// one it leads and has applied everything that was ever acknowledged.
+    ///
+    /// # Errors
+    /// [`StartError`], with code, file and offset where there are any. Nothing was changed then beyond what
+    /// recovery repairs.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_among(config, Arc::new(NoPeers)).await
+    }
+
+    /// The same with a way to reach peers.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_among(config: Config, transport: Arc<dyn PeerTransport>) -> Result<Self, StartError> {
+        let Started { raft, machine, gate, wal, dir, identity, recovery } = start(&config, transport).await?;
+        let reader = machine.reader().clone();
+        let counters = Arc::new(Counters::default());
+        let (queue, jobs) = queue::channel();
+        let queue = Arc::new(queue);
+        let (stop, stopping) = oneshot::channel();
+        let worker = Worker {
+            jobs,
+            raft: raft.clone(),
+            reader: reader.clone(),
+            counters: counters.clone(),
+            gather_yields: config.gather_yields,
+        };
+        let worker = tokio::spawn(worker.run(stopping));
+        let snapshots = Arc::new(Snapshots {
+            machine: machine.clone(),
+            raft: raft.clone(),
+            wal: wal.clone(),
+            counters: counters.clone(),
+            retained_segments: config.retained_segments,
+            turn: tokio::sync::Mutex::default(),
+        });
+        let sweeper = Sweeper {
+            queue: queue.clone(),
+            reader: reader.clone(),
+            gate: gate.clone(),
+            counters: counters.clone(),
+            interval: config.sweep_interval,
+        };
+        let background = vec![
+            worker.abort_handle(),
+            tokio::spawn(snapshots.clone().run()).abort_handle(),
+            tokio::spawn(sweeper.run()).abort_handle(),
+            tokio::spawn(end_with(raft.clone())).abort_handle(),
+        ];
+        tracing::info!(
+            node = %identity.node,
+            snapshot_index = recovery.snapshot_index,
+            replayed_entries = recovery.replayed_entries,
+            duration_ms = recovery.duration.as_millis(),
+            "node ready"
+        );
+        Ok(Self(Arc::new(Inner {
+            queue,
+            reader,
+            gate,
+            raft,
+            machine,
+            wal,
+            dir,
+            identity,
+            recovery,
+            counters,
+            snapshots,
+            worker: Mutex::new(Some((stop, worker))),
+            background,
+        })))
+    }
+
+    /// Makes a change durable and applied, and answers it.
+    ///
+    /// Cancelling the wait cancels nothing once the change is enqueued.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; only [`ProposeError::OutcomeUnknown`] leaves open whether the change happened.
+    pub async fn propose(&self, proposal: Proposal) -> Result<Reply, ProposeError> {
+        self.submit(proposal).await.await
+    }
+
+    /// Enqueues a change and returns a future of its answer, to be awaited when one likes.
+    ///
+    /// Waits while the queue is full. Changes that one caller submits one after the other take effect in that
+    /// order. Cancel-safe: dropped before it returns, nothing was enqueued.
+    pub async fn submit(&self, proposal: Proposal) -> Pending {
+        self.0.queue.submit(proposal).await
+    }
+
+    /// A linearizable view: it has everything that was acknowledged by anyone before the call.
+    ///
+    /// # Errors
+    /// [`ReadError`]; never a stale answer.
+    pub async fn read(&self) -> Result<View, ReadError> {
+        if let Some(view) = self.try_read() {
+            return Ok(view);
+        }
+        raft::confirm_leadership(&self.0.raft).await?;
+        Ok(self.local())
+    }
+
+    /// The same if no round to the peers is needed, as in a cluster of one; `None` otherwise.
+    #[must_use]
+    pub fn try_read(&self) -> Option<View> {
+        self.0.gate.is_open().then(|| self.local())
+    }
+
+    /// The state as this node has it, which may be behind.
+    #[must_use]
+    pub fn local(&self) -> View {
+        View::new(&self.0.reader)
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.0.identity
+    }
+
+    /// The directory it lives in.
+    #[must_use]
+    pub fn data_dir(&self) -> &DataDir {
+        &self.0.dir
+    }
+
+    /// What this node can say about itself.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let inner = &*self.0;
+        let office = raft::office(&inner.raft);
+        Status {
+            identity: inner.identity,
+            role: office.role,
+            term: office.term,
+            leader: office.leader,
+            voters: office.voters,
+            reads_open: inner.gate.is_open(),
+            last_index: office.last_index,
+            durable_index: inner.wal.durable_index().unwrap_or(0),
+            commit_index: office.applied_index,
+            applied_index: inner.machine.applied_record_index(),
+            access_revision: inner.reader.access_revision(),
+            time_ms: inner.reader.now(0),
+            wal: inner.wal.stats(),
+            snapshot: inner.machine.stored().map(|stored| SnapshotStatus {
+                index: stored.record_index(),
+                size_bytes: stored.info.size_bytes,
+                taken: inner.counters.snapshots_taken.get(),
+                failed: inner.counters.snapshots_failed.get(),
+            }),
+            log_bytes_since_snapshot: inner.machine.log_bytes_since_snapshot(),
+            batches: inner.counters.batches(),
+            sweeps: inner.counters.sweeps(),
+            recovery: inner.recovery.clone(),
+        }
+    }
+
+    /// Takes a snapshot of everything applied before the call and lets go of the log it covers.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the log is complete all the same.
+    pub async fn snapshot(&self) -> Result<(), SnapshotError> {
+        self.0.snapshots.take().await
+    }
+
+    /// Stops cleanly: refuses new changes, carries out those that are enqueued, takes a last snapshot and
+    /// closes the log. Other clones find the node closed. The data directory is free when the last clone is
+    /// gone.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when the last snapshot failed; everything else was done, and nothing is lost.
+    pub async fn shutdown(self) -> Result<(), SnapshotError> {
+        let Some((stop, worker)) = self.0.worker.lock().take() else { return Ok(()) };
+        if stop.send(()).is_err() {
+            tracing::error!("the engine worker has ended before its time");
+        }
+        if let Err(error) = worker.await {
+            tracing::error!(%error, "the engine worker failed");
+        }
+        let snapshot = self.snapshot().await;
+        self.0.gate.shut();
+        for task in &self.0.background {
+            task.abort();
+        }
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::error!(%error, "consensus did not stop cleanly");
+        }
+        let wal = self.0.wal.clone();
+        match tokio::task::spawn_blocking(move || wal.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the log was not closed cleanly"),
+            Err(error) => tracing::error!(%error, "the log was not closed cleanly"),
+        }
+        snapshot
+    }
+}
+
+/// Ends the process when openraft stops on a failure.
+async fn end_with(raft: Raft) {
+    if let Some(reason) = raft::stopped(&raft).await {
+        tracing::error!(reason, "consensus stopped on a failure of the storage; ending the process");
+        std::process::abort();
+    }
+}

@@ -1,0 +1,108 @@
+//! What callers propose, and how it becomes an operation of the log.
+
+use std::borrow::Cow;
+
+use vaylix_engine::op::{Op, RestoreEntry, SystemChange};
+use vaylix_engine::state::ApplyError;
+use vaylix_proto::Command;
+
+use crate::error::ProposeError;
+
+/// A change to be made durable and applied.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// The access revision under which it was admitted. When the state has moved on, the answer is
+    /// [`ProposeError::Stale`] and nothing happened: admit it again.
+    pub access_revision: u64,
+    /// The change.
+    pub payload: Payload,
+}
+
+/// What a [`Proposal`] changes.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// One command about keys.
+    Command(Command),
+    /// Commands about keys, all or none, at one point in time. Answered with [`Reply::Exec`](vaylix_proto::Reply).
+    Transaction(Vec<Command>),
+    /// Replaces the whole keyspace.
+    Restore(Vec<RestoreEntry<'static>>),
+    /// Changes records of the system part, if its revision is still the expected one.
+    System {
+        /// The access revision the changes were derived from.
+        expect_revision: u64,
+        /// The changes, in order.
+        changes: Vec<SystemChange<'static>>,
+    },
+}
+
+/// A payload that is known to have a form in the log.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Proposed(Payload),
+    Sweep { limit: u32 },
+}
+
+impl Change {
+    /// Refuses commands that are not about keys.
+    pub(crate) fn new(payload: Payload) -> Result<Self, ProposeError> {
+        let commands = match &payload {
+            Payload::Command(command) => std::slice::from_ref(command),
+            Payload::Transaction(commands) => commands,
+            Payload::Restore(_) | Payload::System { .. } => &[],
+        };
+        if commands.iter().all(|command| Op::from_command(command).is_some()) {
+            Ok(Self::Proposed(payload))
+        } else {
+            Err(ProposeError::Failed(ApplyError::NotAStep))
+        }
+    }
+
+    /// The operation, borrowing keys and values.
+    pub(crate) fn op(&self) -> Op<'_> {
+        match self {
+            Self::Proposed(Payload::Command(command)) => step(command),
+            Self::Proposed(Payload::Transaction(commands)) => Op::Exec(commands.iter().map(step).collect()),
+            Self::Proposed(Payload::Restore(entries)) => {
+                Op::Restore { entries: entries.iter().map(borrow_entry).collect() }
+            }
+            Self::Proposed(Payload::System { expect_revision, changes }) => Op::System {
+                expect_revision: *expect_revision,
+                changes: changes.iter().map(borrow_change).collect(),
+            },
+            Self::Sweep { limit } => Op::Sweep { limit: *limit },
+        }
+    }
+
+    /// About how many bytes it takes in the log.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Proposed(Payload::Restore(entries)) => {
+                entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
+            }
+            _ => self.op().size_estimate_bytes(),
+        }
+    }
+}
+
+fn step(command: &Command) -> Op<'_> {
+    Op::from_command(command).expect("Change::new lets only commands about keys pass")
+}
+
+fn borrow_entry<'a>(entry: &'a RestoreEntry<'static>) -> RestoreEntry<'a> {
+    RestoreEntry {
+        key: Cow::Borrowed(&*entry.key),
+        value: Cow::Borrowed(&*entry.value),
+        expires_at_ms: entry.expires_at_ms,
+        version: entry.version,
+    }
+}
+
+fn borrow_change<'a>(change: &'a SystemChange<'static>) -> SystemChange<'a> {
+    match change {
+        SystemChange::Put { key, value } => {
+            SystemChange::Put { key: Cow::Borrowed(&**key), value: Cow::Borrowed(&**value) }
+        }
+        SystemChange::Delete { key } => SystemChange::Delete { key: Cow::Borrowed(&**key) },
+    }
+}

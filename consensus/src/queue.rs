@@ -1,0 +1,134 @@
+//! The bounded queue in front of the engine worker.
+//!
+//! A caller first takes room for its command, in units of memory, then enqueues. Room is given out in the
+//! order in which it was asked for, so commands of one caller stay in order; it comes back when the command
+//! is answered. So the queue is bounded by bytes and by count at once, and a flood waits at its source.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use vaylix_proto::Reply;
+
+use crate::error::ProposeError;
+use crate::limits::{QUEUE_UNIT_BYTES, QUEUE_UNITS_MAX};
+use crate::proposal::{Change, Proposal};
+
+/// What became of a proposal.
+pub(crate) type Answer = Result<Reply, ProposeError>;
+
+/// A proposal on its way; a future of its answer.
+///
+/// Dropping it cancels nothing: the write happens or not as if one had waited.
+#[must_use = "the answer says whether the write happened"]
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Answer>);
+
+impl Future for Pending {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        // A worker that vanished without an answer may have written first.
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(ProposeError::OutcomeUnknown)))
+    }
+}
+
+/// A command waiting for its batch.
+pub(crate) struct Job {
+    /// The access revision that admitted it; `None` for the node's own housekeeping.
+    pub(crate) access_revision: Option<u64>,
+    pub(crate) change: Change,
+    /// Estimated bytes in the log.
+    pub(crate) bytes: usize,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// Memory a job is charged for.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes / QUEUE_UNIT_BYTES).unwrap_or(u32::MAX).saturating_add(1).min(QUEUE_UNITS_MAX)
+}
+
+/// The callers' end.
+pub(crate) struct Queue {
+    room: std::sync::Arc<Semaphore>,
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+/// The worker's end.
+pub(crate) struct Jobs {
+    room: std::sync::Arc<Semaphore>,
+    jobs: mpsc::UnboundedReceiver<Job>,
+}
+
+pub(crate) fn channel() -> (Queue, Jobs) {
+    let room = std::sync::Arc::new(Semaphore::new(QUEUE_UNITS_MAX as usize));
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Queue { room: room.clone(), jobs: sender }, Jobs { room, jobs: receiver })
+}
+
+impl Queue {
+    /// Enqueues, waiting for room if need be. Cancel-safe: dropped before it returns, nothing was enqueued.
+    pub(crate) async fn submit(&self, proposal: Proposal) -> Pending {
+        let access_revision = Some(proposal.access_revision);
+        match Change::new(proposal.payload) {
+            Ok(change) => self.enqueue(access_revision, change).await,
+            Err(error) => refused(error),
+        }
+    }
+
+    /// Enqueues a change of the node's own.
+    pub(crate) async fn enqueue(&self, access_revision: Option<u64>, change: Change) -> Pending {
+        let bytes = change.bytes();
+        let room = match self.room.acquire_many(units(bytes)).await {
+            Ok(room) => room,
+            Err(_closed) => return refused(ProposeError::Closed),
+        };
+        let (answer, pending) = oneshot::channel();
+        match self.jobs.send(Job { access_revision, change, bytes, answer }) {
+            // The worker gives it back when it has answered.
+            Ok(()) => room.forget(),
+            Err(rejected) => return refused_with(rejected.0.answer, pending),
+        }
+        Pending(pending)
+    }
+
+    /// Refuses whatever comes from now on; what is enqueued is still served.
+    pub(crate) fn close(&self) {
+        self.room.close();
+    }
+}
+
+fn refused(error: ProposeError) -> Pending {
+    let (answer, pending) = oneshot::channel();
+    drop(answer.send(Err(error)));
+    Pending(pending)
+}
+
+fn refused_with(answer: oneshot::Sender<Answer>, pending: oneshot::Receiver<Answer>) -> Pending {
+    drop(answer.send(Err(ProposeError::Closed)));
+    Pending(pending)
+}
+
+impl Jobs {
+    /// The next job; `None` when there are no callers any more.
+    pub(crate) async fn next(&mut self) -> Option<Job> {
+        self.jobs.recv().await
+    }
+
+    /// The next job if it is already there.
+    pub(crate) fn take(&mut self) -> Option<Job> {
+        self.jobs.try_recv().ok()
+    }
+
+    /// No more callers: those that come are refused, and `next` ends once the queue is empty.
+    pub(crate) fn close(&mut self) {
+        self.room.close();
+        self.jobs.close();
+    }
+
+    /// Gives back the room of answered jobs.
+    pub(crate) fn answered(&self, bytes: impl Iterator<Item = usize>) {
+        self.room.add_permits(bytes.map(|bytes| units(bytes) as usize).sum());
+    }
+}

@@ -1,0 +1,180 @@
+//! openraft's log and vote, kept by the engine.
+//!
+//! - `append` hands records to the log's own thread and returns; openraft is told "flushed" only from there,
+//!   after the records are on disk as the sync policy demands.
+//! - The node's own vote is read back as *not committed*. openraft takes a committed vote of its own as office
+//!   and would resume it at once after a restart, serving reads before it knows what was committed meanwhile.
+//!   An uncommitted one is merely a promise not to vote twice: the node must win a new election first.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
+use openraft::{EntryPayload, LogId, OptionalSend, RaftLogReader, StorageError, Vote};
+use parking_lot::Mutex;
+use vaylix_engine::layout::DataDir;
+use vaylix_engine::keyring::Keyring;
+use vaylix_engine::wal::Wal;
+
+use super::TypeConfig;
+use super::codec::{self, Entry};
+use super::fault;
+use super::hard_state::HardState;
+use super::membership::is_sole_voter;
+use crate::clock;
+use crate::gate::{Gate, Leadership};
+use crate::limits::LOG_READ_BYTES_MAX;
+
+/// The log store. Clones share everything; openraft holds one for writing and one per reader.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    wal: Wal,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dir: DataDir,
+    keyring: Arc<Keyring>,
+    hard_state: Mutex<HardState>,
+    gate: Arc<Gate>,
+}
+
+type Result<T> = std::result::Result<T, StorageError<u64>>;
+
+impl LogStore {
+    pub(crate) fn new(
+        dir: DataDir,
+        keyring: Arc<Keyring>,
+        wal: Wal,
+        hard_state: HardState,
+        gate: Arc<Gate>,
+    ) -> Self {
+        let hard_state = Mutex::new(hard_state);
+        Self { wal, shared: Arc::new(Shared { dir, keyring, hard_state, gate }) }
+    }
+
+    fn node(&self) -> u64 {
+        self.shared.hard_state.lock().identity.node.get()
+    }
+
+    /// Runs something that waits for the disk where waiting is allowed.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || work(store)).await.map_err(fault::write_logs)?
+    }
+}
+
+/// Entries `from..to` by openraft's count, at most about [`LOG_READ_BYTES_MAX`] bytes but at least one if there
+/// is one.
+fn read_piece(wal: &Wal, from: u64, to: u64) -> Result<Vec<Entry>> {
+    let records = wal.read(from + 1, to.saturating_add(1), LOG_READ_BYTES_MAX).map_err(fault::read_logs)?;
+    records.into_iter().map(|record| codec::to_entry(record).map_err(fault::read_logs)).collect()
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>> {
+        let (from, to) = half_open(&range);
+        let from = from.max(self.wal.first_index().map_or(0, codec::raft_index));
+        let mut entries = Vec::new();
+        let mut next = from;
+        while next < to {
+            let piece = read_piece(&self.wal, next, to)?;
+            let Some(last) = piece.last() else { break };
+            next = last.log_id.index + 1;
+            entries.extend(piece);
+        }
+        Ok(entries)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>> {
+        read_piece(&self.wal, start, end)
+    }
+}
+
+fn half_open(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(index) => *index,
+        Bound::Excluded(index) => index.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(index) => index.saturating_add(1),
+        Bound::Excluded(index) => *index,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>> {
+        let last_purged_log_id = self.wal.purged().as_ref().map(codec::log_id);
+        let last_log_id = self.wal.last_id().as_ref().map(codec::log_id).or(last_purged_log_id);
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<()> {
+        let vote = *vote;
+        // First: from here on another leader may be elected with our consent.
+        self.shared.gate.voting(Leadership { term: vote.leader_id.term, node: vote.leader_id.node_id });
+        self.blocking(move |store| {
+            let mut hard_state = store.shared.hard_state.lock();
+            let next = HardState { vote: Some(vote), ..*hard_state };
+            next.store(&store.shared.dir, &store.shared.keyring).map_err(fault::write_vote)?;
+            *hard_state = next;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote<u64>>> {
+        let node = self.node();
+        let vote = self.shared.hard_state.lock().vote;
+        Ok(vote.map(|vote| {
+            if vote.leader_id.node_id == node { Vote::new(vote.leader_id.term, node) } else { vote }
+        }))
+    }
+
+    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<TypeConfig>) -> Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let now_ms = clock::now_ms();
+        let node = self.node();
+        let records = entries
+            .into_iter()
+            .map(|entry| {
+                if let EntryPayload::Membership(membership) = &entry.payload {
+                    self.shared.gate.membership(entry.log_id.index, is_sole_voter(membership, node));
+                }
+                codec::to_record(entry, now_ms)
+            })
+            .collect();
+        self.wal.append(records, Box::new(move |result: io::Result<()>| flushed.log_io_completed(result)));
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId<u64>) -> Result<()> {
+        let from = codec::record_id(&log_id).index;
+        self.blocking(move |store| store.wal.truncate_from(from).map_err(fault::write_logs)).await
+    }
+
+    async fn purge(&mut self, log_id: LogId<u64>) -> Result<()> {
+        let up_to = codec::record_id(&log_id);
+        self.blocking(move |store| store.wal.purge_to(up_to).map_err(fault::write_logs)).await
+    }
+}

@@ -1,0 +1,280 @@
+//! The state behind openraft's state machine, shared with readers and with whoever takes snapshots.
+//!
+//! One lock covers the state and the log position and membership that belong to it, so a view taken under it
+//! is consistent. It is held for one entry at a time; readers do not need it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::{BasicNode, EntryPayload, LogId, SnapshotMeta, StoredMembership};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use vaylix_engine::keyring::Keyring;
+use vaylix_engine::snapshot::{self, SnapshotInfo};
+use vaylix_engine::error::StorageError;
+use vaylix_engine::layout::DataDir;
+use vaylix_engine::op::Batch;
+use vaylix_engine::state::{Reader, Root, State};
+use vaylix_proto::Code;
+
+use super::codec::{self, BadRecord, Entry};
+use super::membership::is_sole_voter;
+use super::{Applied, Image};
+use crate::gate::{Gate, Leadership};
+
+/// openraft's description of a snapshot, with our types.
+pub(crate) type Meta = SnapshotMeta<u64, BasicNode>;
+
+pub(crate) struct Machine {
+    core: Mutex<Core>,
+    reader: Reader,
+    node: u64,
+    gate: Arc<Gate>,
+    dir: DataDir,
+    keyring: Arc<Keyring>,
+    /// The snapshot on disk. Held while one is written, so that there is one writer at a time.
+    stored: Mutex<Option<Stored>>,
+    /// Bytes of log entries applied by this process, and how many of them the stored snapshot covers.
+    log_bytes: AtomicU64,
+    log_bytes_stored: AtomicU64,
+    /// So many bytes beyond the stored snapshot call for the next one.
+    log_bytes_max: u64,
+    /// Wakes whoever takes snapshots.
+    pub(crate) snapshot_due: Notify,
+    /// Entries applied by this process.
+    pub(crate) entries: AtomicU64,
+}
+
+struct Core {
+    state: State,
+    last_applied: Option<LogId<u64>>,
+    membership: StoredMembership<u64, BasicNode>,
+}
+
+/// The snapshot on disk.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub(crate) meta: Meta,
+    pub(crate) info: SnapshotInfo,
+}
+
+/// A consistent view of the state with its place in the log.
+pub(crate) struct View {
+    pub(crate) meta: Meta,
+    pub(crate) root: Root,
+    /// Log bytes applied by this process up to here.
+    log_bytes: u64,
+}
+
+/// What a snapshot file says about its place in the log: MessagePack, struct as map.
+#[derive(Serialize, Deserialize)]
+struct Label {
+    last_log: LogId<u64>,
+    membership: StoredMembership<u64, BasicNode>,
+}
+
+impl Machine {
+    /// The state as the snapshot on disk has it, or an empty one.
+    pub(crate) fn recover(
+        node: u64,
+        gate: Arc<Gate>,
+        dir: DataDir,
+        keyring: Arc<Keyring>,
+        log_bytes_max: u64,
+    ) -> Result<Self, StorageError> {
+        let mut state = State::new();
+        let mut stored = None;
+        if let Some((root, label, info)) = snapshot::load_snapshot(&dir, &keyring)? {
+            let label: Label = rmp_serde::from_slice(&label).map_err(|error| {
+                StorageError::new(
+                    Code::SnapshotDeserializationFailure,
+                    format!("snapshot deserialization failed: its place in the log: {error}"),
+                )
+                .in_file(&dir.snapshot())
+            })?;
+            state.replace(root);
+            stored = Some(Stored { meta: meta(label.last_log, label.membership), info });
+        }
+        let (last_applied, membership) = match &stored {
+            Some(Stored { meta, .. }) => (meta.last_log_id, meta.last_membership.clone()),
+            None => (None, StoredMembership::default()),
+        };
+        if let Some(at) = membership.log_id() {
+            gate.membership(at.index, is_sole_voter(membership.membership(), node));
+        }
+        Ok(Self {
+            reader: state.reader(),
+            core: Mutex::new(Core { state, last_applied, membership }),
+            node,
+            gate,
+            dir,
+            keyring,
+            stored: Mutex::new(stored),
+            log_bytes: AtomicU64::new(0),
+            log_bytes_stored: AtomicU64::new(0),
+            log_bytes_max,
+            snapshot_due: Notify::new(),
+            entries: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub(crate) fn position(&self) -> (Option<LogId<u64>>, StoredMembership<u64, BasicNode>) {
+        let core = self.core.lock();
+        (core.last_applied, core.membership.clone())
+    }
+
+    /// The number of the last applied record, 0 when there is none.
+    pub(crate) fn applied_record_index(&self) -> u64 {
+        self.core.lock().last_applied.map_or(0, |id| codec::record_id(&id).index)
+    }
+
+    /// Whether this node alone decides, by the last applied membership.
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        is_sole_voter(self.core.lock().membership.membership(), self.node)
+    }
+
+    /// Whether this node alone decided that `entry`, the next one, is committed.
+    pub(crate) fn decides_alone(&self, entry: &Entry) -> bool {
+        match &entry.payload {
+            EntryPayload::Membership(membership) => is_sole_voter(membership, self.node),
+            EntryPayload::Blank | EntryPayload::Normal(_) => self.is_sole_voter(),
+        }
+    }
+
+    /// Applies one committed entry.
+    pub(crate) fn apply(&self, entry: Entry) -> Result<Applied, BadRecord> {
+        let Entry { log_id, payload } = entry;
+        let at = codec::sequence(log_id.index);
+        let mut core = self.core.lock();
+        let outcomes = match payload {
+            EntryPayload::Blank => {
+                core.state.skip(at);
+                Vec::new()
+            }
+            EntryPayload::Normal(body) => {
+                let batch = Batch::decode(&body.bytes[1..])
+                    .map_err(|source| BadRecord::Batch { index: at.get(), source })?;
+                self.count(body.bytes.len());
+                core.state.apply(at, &batch)
+            }
+            EntryPayload::Membership(membership) => {
+                core.state.skip(at);
+                self.gate.membership(log_id.index, is_sole_voter(&membership, self.node));
+                core.membership = StoredMembership::new(Some(log_id), membership);
+                Vec::new()
+            }
+        };
+        core.last_applied = Some(log_id);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        drop(core);
+        self.gate.applied(Leadership { term: log_id.leader_id.term, node: log_id.leader_id.node_id });
+        Ok(Applied(outcomes))
+    }
+
+    fn count(&self, bytes: usize) {
+        self.log_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.is_snapshot_due() {
+            self.snapshot_due.notify_one();
+        }
+    }
+
+    /// Whether enough has been applied since the stored snapshot to take the next one.
+    pub(crate) fn is_snapshot_due(&self) -> bool {
+        self.log_bytes_since_snapshot() >= self.log_bytes_max
+    }
+
+    /// Bytes of log entries that a restart would have to apply again.
+    pub(crate) fn log_bytes_since_snapshot(&self) -> u64 {
+        // Stored first: what it covers was counted before, so the difference is never negative.
+        let stored = self.log_bytes_stored.load(Ordering::Acquire);
+        self.log_bytes.load(Ordering::Acquire) - stored
+    }
+
+    /// The state as it is now; `None` before anything was applied. Takes no time however large the state is.
+    pub(crate) fn view(&self) -> Option<View> {
+        let core = self.core.lock();
+        let last = core.last_applied?;
+        Some(View {
+            meta: meta(last, core.membership.clone()),
+            root: core.state.root(),
+            log_bytes: self.log_bytes.load(Ordering::Relaxed),
+        })
+    }
+
+    /// The snapshot on disk.
+    pub(crate) fn stored(&self) -> Option<Stored> {
+        self.stored.lock().clone()
+    }
+
+    /// Makes a view the snapshot on disk, unless that is at least as new. Blocks until it is durable.
+    pub(crate) fn store(&self, view: &View) -> Result<Stored, StorageError> {
+        let mut stored = self.stored.lock();
+        if let Some(stored) = &*stored
+            && stored.meta.last_log_id >= view.meta.last_log_id
+        {
+            return Ok(stored.clone());
+        }
+        let last_log = view.meta.last_log_id.expect("a view is of something applied");
+        let label = Label { last_log, membership: view.meta.last_membership.clone() };
+        let label = rmp_serde::to_vec_named(&label)
+            .expect("numbers and strings encode, and memory does not refuse to be written");
+        let info = snapshot::write_snapshot(&self.dir, &self.keyring, &view.root, &label)?;
+        self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
+        Ok(stored.insert(Stored { meta: view.meta.clone(), info }).clone())
+    }
+
+    /// Replaces the state with one received from the leader, on disk first.
+    pub(crate) fn install(&self, meta: &Meta, image: Image) -> Result<(), StorageError> {
+        let (Some(root), Some(last)) = (image.0, meta.last_log_id) else {
+            return Err(StorageError::new(
+                Code::SnapshotDeserializationFailure,
+                "snapshot deserialization failed: the leader sent an empty snapshot",
+            ));
+        };
+        let log_bytes = self.log_bytes.load(Ordering::Relaxed);
+        let view = View { meta: meta.clone(), root, log_bytes };
+        self.store(&view)?;
+        let mut core = self.core.lock();
+        core.state.replace(view.root);
+        core.last_applied = Some(last);
+        core.membership = meta.last_membership.clone();
+        if let Some(at) = core.membership.log_id() {
+            self.gate.membership(at.index, is_sole_voter(core.membership.membership(), self.node));
+        }
+        Ok(())
+    }
+}
+
+impl Stored {
+    /// The last record it covers.
+    pub(crate) fn record_index(&self) -> u64 {
+        record_index(&self.meta)
+    }
+}
+
+impl View {
+    /// The last record it covers.
+    pub(crate) fn record_index(&self) -> u64 {
+        record_index(&self.meta)
+    }
+
+    /// As openraft hands it on.
+    pub(crate) fn into_snapshot(self) -> openraft::Snapshot<super::TypeConfig> {
+        openraft::Snapshot { meta: self.meta, snapshot: Box::new(Image(Some(self.root))) }
+    }
+}
+
+fn record_index(meta: &Meta) -> u64 {
+    meta.last_log_id.map_or(0, |id| codec::record_id(&id).index)
+}
+
+/// Two snapshots at the same position are the same snapshot, so the position names it.
+fn meta(last: LogId<u64>, membership: StoredMembership<u64, BasicNode>) -> Meta {
+    let snapshot_id = format!("{}-{}-{}", last.leader_id.term, last.leader_id.node_id, last.index);
+    Meta { last_log_id: Some(last), last_membership: membership, snapshot_id }
+}

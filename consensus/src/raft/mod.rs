@@ -1,0 +1,26 @@
+//! The adapter to openraft: everything that names it is below this module.
+//!
+//! openraft counts log positions from 0 in plain integers; the engine counts [`Sequence`]s from 1 and its log
+//! records likewise. [`codec`] converts between the two, and nothing else does.
+//!
+//! [`Sequence`]: vaylix_engine::sequence::Sequence
+
+pub(crate) mod codec;
+mod fault;
+pub(crate) mod hard_state;
+pub(crate) mod log_store;
+pub(crate) mod machine;
+mod membership;
+pub(crate) mod network;
+mod office;
+pub(crate) mod start;
+pub(crate) mod state_machine;
+#[cfg(test)]
+mod suite;
+mod types;
+
+pub(crate) use office::{announce_snapshot, confirm_leadership, office, propose, purge, stopped};
+pub(crate) use types::{Applied, EntryBody, Image, TypeConfig};
+
+/// A running openraft node with our types.
+pub(crate) type Raft = openraft::Raft<TypeConfig>;

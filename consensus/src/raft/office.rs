@@ -1,0 +1,95 @@
+//! What the rest of the crate asks of a running openraft node.
+
+use openraft::error::{CheckIsLeaderError, ClientWriteError, Fatal, ForwardToLeader, RaftError};
+use openraft::{BasicNode, RaftMetrics, ServerState};
+use vaylix_engine::state::Outcome;
+
+use super::{EntryBody, Raft, codec};
+use crate::error::{LeaderHint, ProposeError, ReadError};
+use crate::identity::NodeId;
+use crate::status::Role;
+
+/// Term, role and log positions, as openraft last reported them. Positions count from 1, 0 is "none yet".
+pub(crate) struct Office {
+    pub(crate) role: Role,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) last_index: u64,
+    pub(crate) applied_index: u64,
+    pub(crate) voters: usize,
+}
+
+pub(crate) fn office(raft: &Raft) -> Office {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow();
+    Office {
+        role: match metrics.state {
+            ServerState::Leader => Role::Leader,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Follower => Role::Follower,
+            ServerState::Learner => Role::Learner,
+            ServerState::Shutdown => Role::Stopped,
+        },
+        term: metrics.current_term,
+        leader: metrics.current_leader.and_then(NodeId::new),
+        last_index: metrics.last_log_index.map_or(0, |index| codec::sequence(index).get()),
+        applied_index: metrics.last_applied.map_or(0, |id| codec::sequence(id.index).get()),
+        voters: metrics.membership_config.membership().voter_ids().count(),
+    }
+}
+
+/// Writes one entry and waits until it is durable on a quorum and applied here.
+pub(crate) async fn propose(raft: &Raft, body: EntryBody) -> Result<Vec<Outcome>, ProposeError> {
+    let written = raft.client_write_ff(body).await.map_err(|_stopped| ProposeError::Closed)?;
+    match written.await {
+        Ok(Ok(response)) => Ok(response.data.0),
+        // Either it was never appended, or it was cut off the log by a new leader: it did not happen.
+        Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
+            Err(ProposeError::NotLeader { leader: leader_hint(forward) })
+        }
+        Ok(Err(ClientWriteError::ChangeMembershipError(_))) | Err(_) => Err(ProposeError::OutcomeUnknown),
+    }
+}
+
+/// Returns when this node has proved to a quorum that it leads, and has applied everything that was committed
+/// when it did.
+pub(crate) async fn confirm_leadership(raft: &Raft) -> Result<(), ReadError> {
+    match raft.ensure_linearizable().await {
+        Ok(_) => Ok(()),
+        Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward))) => {
+            Err(ReadError::NotLeader { leader: leader_hint(forward) })
+        }
+        Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => Err(ReadError::Unconfirmed),
+        Err(RaftError::Fatal(_)) => Err(ReadError::Closed),
+    }
+}
+
+fn leader_hint(forward: ForwardToLeader<u64, BasicNode>) -> Option<LeaderHint> {
+    let node = NodeId::new(forward.leader_id?)?;
+    Some(LeaderHint { node, address: forward.leader_node.map(|node| node.addr).unwrap_or_default() })
+}
+
+/// Lets openraft know of a snapshot that has been stored, and waits until it does. `false` when it has stopped.
+pub(crate) async fn announce_snapshot(raft: &Raft, record_index: u64) -> bool {
+    let index = codec::raft_index(record_index);
+    let known = |metrics: &RaftMetrics<u64, BasicNode>| metrics.snapshot.is_some_and(|id| id.index >= index);
+    let mut metrics = raft.metrics();
+    raft.trigger().snapshot().await.is_ok() && metrics.wait_for(known).await.is_ok()
+}
+
+/// Lets go of the log up to `record_index` as far as a snapshot covers it. `false` when openraft has stopped.
+pub(crate) async fn purge(raft: &Raft, record_index: u64) -> bool {
+    raft.trigger().purge_log(codec::raft_index(record_index)).await.is_ok()
+}
+
+/// Resolves when openraft has stopped, with the reason unless it was told to.
+pub(crate) async fn stopped(raft: &Raft) -> Option<String> {
+    let mut metrics = raft.metrics();
+    match metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
+        Ok(metrics) => match &metrics.running_state {
+            Ok(()) | Err(Fatal::Stopped) => None,
+            Err(fatal) => Some(fatal.to_string()),
+        },
+        Err(_gone) => None,
+    }
+}

@@ -1,0 +1,204 @@
+//! Brings a data directory to life: recovery of everything on disk, then openraft on top.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openraft::{BasicNode, SnapshotPolicy};
+use vaylix_engine::keyring::Keyring;
+use vaylix_engine::wal::{self, Wal};
+use vaylix_engine::error::StorageError;
+use vaylix_engine::layout::DataDir;
+use vaylix_proto::Code;
+
+use super::Raft;
+use super::codec;
+use super::hard_state::HardState;
+use super::log_store::LogStore;
+use super::machine::Machine;
+use super::network::Network;
+use super::office::stopped;
+use super::state_machine::StateMachine;
+use crate::clock;
+use crate::config::{Config, Timing};
+use crate::error::StartError;
+use crate::gate::Gate;
+use crate::identity::Identity;
+use crate::limits::{LOG_READ_BYTES_MAX, REPLICATED_ENTRIES_MAX};
+use crate::status::Recovery;
+use crate::transport::PeerTransport;
+
+/// How often a long recovery says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// Everything a node is made of.
+pub(crate) struct Started {
+    pub(crate) raft: Raft,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) wal: Wal,
+    pub(crate) dir: DataDir,
+    pub(crate) identity: Identity,
+    pub(crate) recovery: Recovery,
+}
+
+/// What is on disk, recovered.
+struct Opened {
+    dir: DataDir,
+    keyring: Arc<Keyring>,
+    wal: Wal,
+    hard_state: HardState,
+    gate: Arc<Gate>,
+    machine: Arc<Machine>,
+    recovery: Recovery,
+}
+
+/// Recovers the directory and starts openraft on it. A node that is its cluster's only voter is elected, and
+/// has applied everything, when this returns.
+pub(crate) async fn start(
+    config: &Config,
+    transport: Arc<dyn PeerTransport>,
+) -> Result<Started, StartError> {
+    let started_at = Instant::now();
+    let settings = config.clone();
+    let opened = tokio::task::spawn_blocking(move || open(settings))
+        .await
+        .map_err(|error| StartError::Consensus(error.to_string()))??;
+    let Opened { dir, keyring, wal, hard_state, gate, machine, mut recovery } = opened;
+    let identity = hard_state.identity;
+    let node = identity.node.get();
+    let log_store = LogStore::new(dir.clone(), keyring, wal.clone(), hard_state, gate.clone());
+    let state_machine = StateMachine::new(machine.clone());
+    let raft_config = Arc::new(raft_config(config.timing));
+    let raft = Raft::new(node, raft_config, Network(transport), log_store, state_machine)
+        .await
+        .map_err(consensus)?;
+    let fresh = !raft.is_initialized().await.map_err(consensus)?;
+    if fresh {
+        raft.initialize(BTreeMap::from([(node, BasicNode::default())])).await.map_err(consensus)?;
+    } else if machine.is_sole_voter() {
+        raft.trigger().elect().await.map_err(consensus)?;
+    }
+    if fresh || machine.is_sole_voter() {
+        tokio::select! {
+            () = gate.opened() => {}
+            reason = stopped(&raft) => {
+                return Err(StartError::Consensus(reason.unwrap_or_else(|| "it stopped".to_owned())));
+            }
+        }
+    }
+    recovery.duration = started_at.elapsed();
+    Ok(Started { raft, machine, gate, wal, dir, identity, recovery })
+}
+
+fn consensus(error: impl std::fmt::Display) -> StartError {
+    StartError::Consensus(error.to_string())
+}
+
+fn raft_config(timing: Timing) -> openraft::Config {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    openraft::Config {
+        cluster_name: "vaylix".to_owned(),
+        heartbeat_interval: millis(timing.heartbeat),
+        election_timeout_min: millis(timing.election_min),
+        election_timeout_max: millis(timing.election_max),
+        max_payload_entries: REPLICATED_ENTRIES_MAX,
+        // Snapshots and purges are decided here, by bytes and segments rather than by entries.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        ..openraft::Config::default()
+    }
+}
+
+fn open(config: Config) -> Result<Opened, StartError> {
+    let dir = DataDir::open_or_create(&config.data_dir)?;
+    let keyring = Arc::new(Keyring::open_or_create(&dir, clock::now_ms())?);
+    let (wal, found) = Wal::open(&dir, config.wal, keyring.clone())?;
+    let hard_state = match HardState::load(&dir, &keyring)? {
+        Some(hard_state) => hard_state,
+        None => enroll(&dir, &keyring, &found)?,
+    };
+    let node = hard_state.identity.node.get();
+    let gate = Arc::new(Gate::new(node));
+    let log_bytes_max = config.snapshot_log_bytes.unwrap_or(u64::MAX);
+    let machine = Machine::recover(node, gate.clone(), dir.clone(), keyring.clone(), log_bytes_max)?;
+    let snapshot_index = machine.applied_record_index();
+    replay(&wal, &machine, &dir, &found)?;
+    let recovery = Recovery {
+        duration: Duration::ZERO,
+        snapshot_index,
+        replayed_entries: machine.applied_record_index() - snapshot_index,
+        replayed_bytes: machine.log_bytes_since_snapshot(),
+        wal: found,
+    };
+    Ok(Opened { dir, keyring, wal, hard_state, gate, machine: Arc::new(machine), recovery })
+}
+
+/// Gives a fresh directory an identity. One that has lost it is refused: under a new name this node could vote
+/// a second time.
+fn enroll(dir: &DataDir, keyring: &Keyring, found: &wal::Recovery) -> Result<HardState, StartError> {
+    if found.last.is_some() || dir.snapshot().exists() {
+        return Err(StorageError::new(
+            Code::ChecksumValidationFailure,
+            "checksum validation failed for the vote: it is missing, but log or snapshot are there",
+        )
+        .in_file(&dir.vote())
+        .advise("restore vote.bin, or remove the node from the cluster and join it afresh")
+        .into());
+    }
+    let hard_state = HardState { identity: Identity::draw()?, vote: None };
+    hard_state.store(dir, keyring)?;
+    tracing::info!(node = %hard_state.identity.node, cluster = %hard_state.identity.cluster, "new node");
+    Ok(hard_state)
+}
+
+/// Applies what the log has beyond the snapshot, as long as this node alone decided it: everything in the log
+/// of an only voter is committed. From the first entry on that others had a say in, the log waits for the
+/// leader to tell what is.
+fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) -> Result<(), StorageError> {
+    let applied = machine.applied_record_index();
+    if let Some(purged) = found.purged
+        && purged.index > applied
+    {
+        return Err(StorageError::new(
+            Code::WalDeserializationFailure,
+            format!("the log begins after entry {}, but the snapshot ends with {applied}", purged.index),
+        )
+        .in_file(&dir.snapshot())
+        .advise("the snapshot was lost or replaced by an older one: restore it, or the whole directory"));
+    }
+    let Some(last) = found.last.map(|last| last.index) else { return Ok(()) };
+    if last < applied {
+        tracing::warn!(
+            log_ends_at = last,
+            snapshot_ends_at = applied,
+            "the log ends before the snapshot: entries after the snapshot, if there were any, are lost"
+        );
+    }
+    let mut said = Instant::now();
+    let mut next = applied + 1;
+    while next <= last {
+        for record in wal.read(next, last + 1, LOG_READ_BYTES_MAX)? {
+            let entry = codec::to_entry(record).map_err(unreadable)?;
+            if !machine.decides_alone(&entry) {
+                return Ok(());
+            }
+            next = codec::sequence(entry.log_id.index).next().get();
+            machine.apply(entry).map_err(unreadable)?;
+        }
+        if said.elapsed() >= PROGRESS_EVERY {
+            tracing::info!(entry = next - 1, of = last, "replaying the log");
+            said = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(error: codec::BadRecord) -> StorageError {
+    StorageError::new(
+        Code::WalDeserializationFailure,
+        format!("write-ahead log deserialization failed: {error}"),
+    )
+    .advise("the log was written by a newer release, or is damaged: start that release, or restore a backup")
+    .because(error)
+}

@@ -1,0 +1,106 @@
+//! openraft's state machine: a thin view of the [`Machine`].
+//!
+//! What openraft calls the current snapshot is the state as it is now, as an O(1) view: it is at least as new
+//! as the one on disk, costs nothing to take, and is encoded only while it is being sent.
+
+use std::sync::Arc;
+
+use openraft::storage::RaftStateMachine;
+use openraft::{
+    BasicNode, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageError, StoredMembership,
+};
+use parking_lot::Mutex;
+
+use super::codec::Entry;
+use super::machine::{Machine, Meta};
+use super::{Applied, Image, TypeConfig, fault};
+use crate::limits::APPLY_INLINE_BYTES_MAX;
+
+pub(crate) struct StateMachine {
+    machine: Arc<Machine>,
+    /// The last snapshot openraft was told of.
+    announced: Arc<Mutex<Option<LogId<u64>>>>,
+}
+
+type Result<T> = std::result::Result<T, StorageError<u64>>;
+
+impl StateMachine {
+    pub(crate) fn new(machine: Arc<Machine>) -> Self {
+        let announced = machine.stored().and_then(|stored| stored.meta.last_log_id);
+        Self { machine, announced: Arc::new(Mutex::new(announced)) }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(fault::apply)?
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId<u64>>, StoredMembership<u64, BasicNode>)> {
+        Ok(self.machine.position())
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Applied>>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut applied = Vec::new();
+        for entry in entries {
+            let large = matches!(&entry.payload,
+                EntryPayload::Normal(body) if body.bytes.len() > APPLY_INLINE_BYTES_MAX);
+            applied.push(if large {
+                let machine = self.machine.clone();
+                blocking(move || machine.apply(entry).map_err(fault::apply)).await?
+            } else {
+                self.machine.apply(entry).map_err(fault::apply)?
+            });
+        }
+        Ok(applied)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { machine: self.machine.clone(), announced: self.announced.clone() }
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Image>> {
+        Ok(Box::default())
+    }
+
+    async fn install_snapshot(&mut self, meta: &Meta, image: Box<Image>) -> Result<()> {
+        let machine = self.machine.clone();
+        let meta = meta.clone();
+        blocking(move || machine.install(&meta, *image).map_err(fault::write_snapshot)).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>> {
+        Ok(self.machine.view().map(super::machine::View::into_snapshot))
+    }
+}
+
+/// Tells openraft of a snapshot that was stored without it, which is how this crate takes them: a full disk
+/// then costs a snapshot and not the node. Takes one itself only when there is nothing new to tell of.
+pub(crate) struct Builder {
+    machine: Arc<Machine>,
+    announced: Arc<Mutex<Option<LogId<u64>>>>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>> {
+        let (machine, announced) = (self.machine.clone(), self.announced.clone());
+        blocking(move || {
+            let mut announced = announced.lock();
+            let newer = machine.stored().filter(|stored| stored.meta.last_log_id > *announced);
+            let stored = match (newer, machine.view()) {
+                (Some(stored), _) => stored,
+                (None, Some(view)) => machine.store(&view).map_err(fault::write_snapshot)?,
+                (None, None) => return Ok(Snapshot { meta: Meta::default(), snapshot: Box::default() }),
+            };
+            *announced = stored.meta.last_log_id;
+            Ok(Snapshot { meta: stored.meta, snapshot: Box::default() })
+        })
+        .await
+    }
+}

@@ -1,0 +1,134 @@
+//! openraft's own suite, run on the real log and state machine in a directory of their own.
+
+use std::sync::Arc;
+
+use openraft::storage::RaftStateMachine;
+use openraft::testing::{StoreBuilder, Suite};
+use openraft::{
+    BasicNode, EntryPayload, LogId, OptionalSend, Snapshot, StorageError, StoredMembership, Vote,
+};
+use tempfile::TempDir;
+use vaylix_engine::keyring::Keyring;
+use vaylix_engine::layout::DataDir;
+use vaylix_engine::wal::{self, Wal};
+
+use super::codec::Entry;
+use super::hard_state::HardState;
+use super::log_store::LogStore;
+use super::machine::{Machine, Meta};
+use super::state_machine::{Builder, StateMachine};
+use super::{Applied, Image, TypeConfig};
+use crate::gate::Gate;
+use crate::identity::{ClusterId, Identity, NodeId};
+
+const NODE: u64 = 5;
+
+struct Store {
+    dir: DataDir,
+    keyring: Arc<Keyring>,
+    wal: Wal,
+}
+
+impl Store {
+    fn open(temp: &TempDir) -> Self {
+        let dir = DataDir::open_or_create(temp.path()).unwrap();
+        let keyring = Arc::new(Keyring::open_or_create(&dir, 0).unwrap());
+        let config = wal::Config { initial_size_bytes: 64 << 10, prezero: false, ..wal::Config::default() };
+        let (wal, _) = Wal::open(&dir, config, keyring.clone()).unwrap();
+        Self { dir, keyring, wal }
+    }
+
+    fn log_store(&self, gate: Arc<Gate>) -> LogStore {
+        let hard_state = HardState::load(&self.dir, &self.keyring).unwrap().unwrap_or(HardState {
+            identity: Identity { node: NodeId::new(NODE).unwrap(), cluster: ClusterId::from_bytes([1; 16]) },
+            vote: None,
+        });
+        LogStore::new(self.dir.clone(), self.keyring.clone(), self.wal.clone(), hard_state, gate)
+    }
+}
+
+struct InTempDir;
+
+impl StoreBuilder<TypeConfig, LogStore, Gapless, TempDir> for InTempDir {
+    async fn build(&self) -> Result<(TempDir, LogStore, Gapless), StorageError<u64>> {
+        let temp = TempDir::new().unwrap();
+        let store = Store::open(&temp);
+        let gate = Arc::new(Gate::new(NODE));
+        let log_store = store.log_store(gate.clone());
+        let machine = Machine::recover(NODE, gate, store.dir, store.keyring, u64::MAX).unwrap();
+        Ok((temp, log_store, Gapless { inner: StateMachine::new(Arc::new(machine)), next: 0 }))
+    }
+}
+
+/// The suite applies entries that do not begin at the beginning and skips some; the engine refuses a gap, as
+/// it should. This puts blank entries where the suite leaves holes.
+struct Gapless {
+    inner: StateMachine,
+    next: u64,
+}
+
+impl RaftStateMachine<TypeConfig> for Gapless {
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, BasicNode>), StorageError<u64>> {
+        self.inner.applied_state().await
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Applied>, StorageError<u64>>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut applied = Vec::new();
+        for entry in entries {
+            let log_id = entry.log_id;
+            let blank = |index| Entry {
+                log_id: LogId::new(log_id.leader_id, index),
+                payload: EntryPayload::Blank,
+            };
+            self.inner.apply((self.next..log_id.index).map(blank).collect::<Vec<_>>()).await?;
+            applied.extend(self.inner.apply([entry]).await?);
+            self.next = log_id.index + 1;
+        }
+        Ok(applied)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        self.inner.get_snapshot_builder().await
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Image>, StorageError<u64>> {
+        self.inner.begin_receiving_snapshot().await
+    }
+
+    async fn install_snapshot(&mut self, meta: &Meta, image: Box<Image>) -> Result<(), StorageError<u64>> {
+        self.inner.install_snapshot(meta, image).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
+        self.inner.get_current_snapshot().await
+    }
+}
+
+#[test]
+fn the_store_passes_openrafts_suite() {
+    Suite::test_all(InTempDir).unwrap();
+}
+
+#[tokio::test]
+async fn the_own_vote_is_read_back_uncommitted_and_anothers_as_it_was() {
+    use openraft::storage::RaftLogStorage;
+
+    let temp = TempDir::new().unwrap();
+    {
+        let mut log_store = Store::open(&temp).log_store(Arc::new(Gate::new(NODE)));
+        log_store.save_vote(&Vote::new_committed(3, NODE)).await.unwrap();
+        assert_eq!(log_store.read_vote().await.unwrap(), Some(Vote::new(3, NODE)));
+    }
+    let mut log_store = Store::open(&temp).log_store(Arc::new(Gate::new(NODE)));
+    assert_eq!(log_store.read_vote().await.unwrap(), Some(Vote::new(3, NODE)), "after a restart");
+    log_store.save_vote(&Vote::new_committed(4, NODE + 1)).await.unwrap();
+    assert_eq!(log_store.read_vote().await.unwrap(), Some(Vote::new_committed(4, NODE + 1)));
+}

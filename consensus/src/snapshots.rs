@@ -1,0 +1,86 @@
+//! Takes snapshots and lets go of the log they cover.
+//!
+//! The state is viewed in O(1) and written on a thread of its own, so writes go on meanwhile. A snapshot that
+//! fails, as on a full disk, costs nothing but the attempt: the log is complete without it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use vaylix_engine::wal::Wal;
+
+use crate::error::SnapshotError;
+use crate::raft::machine::Machine;
+use crate::raft::{self, Raft};
+use crate::status::Counters;
+
+/// How long the background waits after a failed attempt.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+pub(crate) struct Snapshots {
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) raft: Raft,
+    pub(crate) wal: Wal,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) retained_segments: usize,
+    /// One at a time.
+    pub(crate) turn: Mutex<()>,
+}
+
+impl Snapshots {
+    /// Takes a snapshot whenever the log has grown enough, for ever.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            self.machine.snapshot_due.notified().await;
+            if !self.machine.is_snapshot_due() {
+                continue;
+            }
+            match self.take().await {
+                Ok(()) => {}
+                Err(SnapshotError::Closed) => return,
+                Err(SnapshotError::Storage(error)) => {
+                    tracing::error!(%error, "snapshot failed; the log keeps everything, trying again later");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    /// Returns when a snapshot of everything applied before the call is on disk, and the log behind it is gone
+    /// as far as it need not be retained.
+    pub(crate) async fn take(&self) -> Result<(), SnapshotError> {
+        let _turn = self.turn.lock().await;
+        let Some(view) = self.machine.view() else { return Ok(()) };
+        let last = view.record_index();
+        if self.machine.stored().is_some_and(|stored| stored.record_index() == last) {
+            return Ok(());
+        }
+        let machine = self.machine.clone();
+        let stored = tokio::task::spawn_blocking(move || machine.store(&view)).await;
+        let stored = match stored.map_err(|_cancelled| SnapshotError::Closed)? {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.counters.snapshots_failed.add(1);
+                return Err(error.into());
+            }
+        };
+        self.counters.snapshots_taken.add(1);
+        tracing::info!(index = last, size_bytes = stored.info.size_bytes, "snapshot taken");
+        self.purge(last).await
+    }
+
+    /// Tells openraft of the snapshot and lets go of the log behind it.
+    async fn purge(&self, last: u64) -> Result<(), SnapshotError> {
+        if !raft::announce_snapshot(&self.raft, last).await {
+            return Err(SnapshotError::Closed);
+        }
+        let up_to = match self.retained_segments {
+            0 => Some(last),
+            kept => self.wal.last_before_newest(kept).map(|retained| retained.min(last)),
+        };
+        match up_to {
+            Some(up_to) if !raft::purge(&self.raft, up_to).await => Err(SnapshotError::Closed),
+            _ => Ok(()),
+        }
+    }
+}

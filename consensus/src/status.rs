@@ -1,0 +1,167 @@
+//! What a node says about itself, as numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use vaylix_engine::wal;
+
+use crate::identity::{Identity, NodeId};
+
+/// What this node is in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes writes.
+    Leader,
+    /// Stands for election.
+    Candidate,
+    /// Follows a leader, and votes.
+    Follower,
+    /// Follows a leader without a vote.
+    Learner,
+    /// Has stopped.
+    Stopped,
+}
+
+/// The state of a node at one moment. Log positions count from 1; 0 is "none yet".
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// This node and its cluster.
+    pub identity: Identity,
+    /// What this node is.
+    pub role: Role,
+    /// The term of the last vote.
+    pub term: u64,
+    /// The leader, when one is known.
+    pub leader: Option<NodeId>,
+    /// Nodes with a vote.
+    pub voters: usize,
+    /// Whether reads are answered without asking a peer.
+    pub reads_open: bool,
+    /// The last entry of the log.
+    pub last_index: u64,
+    /// The last entry known to be on disk here.
+    pub durable_index: u64,
+    /// The last entry known to be committed. Entries are applied as soon as they are.
+    pub commit_index: u64,
+    /// The last entry that is part of the state.
+    pub applied_index: u64,
+    /// How often the system part has changed.
+    pub access_revision: u64,
+    /// The time of the last batch, unix milliseconds.
+    pub time_ms: u64,
+    /// The log.
+    pub wal: wal::Stats,
+    /// The snapshot on disk.
+    pub snapshot: Option<SnapshotStatus>,
+    /// Bytes of log entries that a restart would have to apply.
+    pub log_bytes_since_snapshot: u64,
+    /// What the engine worker has done since the start.
+    pub batches: BatchStatus,
+    /// What the sweeper has done since the start.
+    pub sweeps: SweepStatus,
+    /// How the last start went.
+    pub recovery: Recovery,
+}
+
+/// The snapshot on disk and those taken since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// The last log entry it covers.
+    pub index: u64,
+    /// Its size on disk.
+    pub size_bytes: u64,
+    /// Taken since the start.
+    pub taken: u64,
+    /// Attempts since the start that failed; the log stays complete.
+    pub failed: u64,
+}
+
+/// What the engine worker has done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchStatus {
+    /// Log entries proposed.
+    pub batches: u64,
+    /// Commands in them.
+    pub commands: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Most commands in one.
+    pub commands_max: u64,
+    /// Commands sent back because access control had changed.
+    pub stale: u64,
+}
+
+/// What the sweeper has done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepStatus {
+    /// Sweeps that found something.
+    pub sweeps: u64,
+    /// Expired keys removed.
+    pub keys: u64,
+}
+
+/// How a start went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// From opening the directory to being ready.
+    pub duration: Duration,
+    /// The last log entry that came with the snapshot; 0 without one.
+    pub snapshot_index: u64,
+    /// Log entries applied on top of it.
+    pub replayed_entries: u64,
+    /// Their bytes.
+    pub replayed_bytes: u64,
+    /// What was found in the log.
+    pub wal: wal::Recovery,
+}
+
+/// Counts up from 0.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a running node counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    batches: Counter,
+    commands: Counter,
+    bytes: Counter,
+    commands_max: AtomicU64,
+    pub(crate) stale: Counter,
+    pub(crate) sweeps: Counter,
+    pub(crate) swept_keys: Counter,
+    pub(crate) snapshots_taken: Counter,
+    pub(crate) snapshots_failed: Counter,
+}
+
+impl Counters {
+    pub(crate) fn batch(&self, commands: usize, bytes: usize) {
+        self.batches.add(1);
+        self.commands.add(commands as u64);
+        self.bytes.add(bytes as u64);
+        self.commands_max.fetch_max(commands as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn batches(&self) -> BatchStatus {
+        BatchStatus {
+            batches: self.batches.get(),
+            commands: self.commands.get(),
+            bytes: self.bytes.get(),
+            commands_max: self.commands_max.load(Ordering::Relaxed),
+            stale: self.stale.get(),
+        }
+    }
+
+    pub(crate) fn sweeps(&self) -> SweepStatus {
+        SweepStatus { sweeps: self.sweeps.get(), keys: self.swept_keys.get() }
+    }
+}

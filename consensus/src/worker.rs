@@ -1,0 +1,153 @@
+//! The engine worker: turns many commands into few log entries.
+//!
+//! One entry is in flight at a time, because one entry costs one sync of the disk whatever it holds: the
+//! commands that arrive meanwhile form the next, larger one. Before it closes a batch the worker lets other
+//! tasks run a few times, so that sessions which were just answered get to say what is next. It skips that
+//! courtesy while only one caller is around, who would only wait for it.
+//!
+//! Invariants
+//! - Commands enter the log in the order in which they were enqueued.
+//! - Every waiter of a batch is answered before the next batch is closed.
+//! - Stamps never go back: each is at least the clock, the last stamp and the time of the state.
+//! - A command admitted under another access revision than the current one never enters the log.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use vaylix_engine::op::Batch;
+use vaylix_engine::state::{Outcome, Reader};
+
+use crate::clock;
+use crate::error::ProposeError;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_BYTES_MAX};
+use crate::queue::{Answer, Job, Jobs};
+use crate::raft::codec::KIND_BATCH;
+use crate::raft::{self, EntryBody, Raft};
+use crate::status::Counters;
+
+pub(crate) struct Worker {
+    pub(crate) jobs: Jobs,
+    pub(crate) raft: Raft,
+    pub(crate) reader: Reader,
+    pub(crate) counters: std::sync::Arc<Counters>,
+    /// How often others may run before a batch is closed.
+    pub(crate) gather_yields: u32,
+}
+
+impl Worker {
+    /// Serves until `stop` resolves, then what is still enqueued, then ends.
+    pub(crate) async fn run(mut self, mut stop: tokio::sync::oneshot::Receiver<()>) {
+        let mut waiting = VecDeque::with_capacity(BATCH_COMMANDS_MAX);
+        let mut crowd = 0;
+        let mut last_stamp_ms = 0;
+        let mut stopping = false;
+        loop {
+            if waiting.is_empty() {
+                tokio::select! {
+                    biased;
+                    _ = &mut stop, if !stopping => {
+                        self.jobs.close();
+                        stopping = true;
+                        continue;
+                    }
+                    job = self.jobs.next() => match job {
+                        Some(job) => waiting.push_back(job),
+                        None => return,
+                    },
+                }
+            }
+            self.gather(&mut waiting, crowd).await;
+            let batch = self.close(&mut waiting);
+            crowd = batch.len();
+            if crowd > 0 {
+                last_stamp_ms = self.reader.now(clock::now_ms()).max(last_stamp_ms);
+                self.commit(batch, last_stamp_ms).await;
+            }
+        }
+    }
+
+    /// Moves what has arrived into `waiting`, letting others run in between. `crowd` is the size of the last
+    /// batch: how many callers are likely to come back.
+    async fn gather(&mut self, waiting: &mut VecDeque<Job>, crowd: usize) {
+        for round in 0..=self.gather_yields {
+            while waiting.len() < BATCH_COMMANDS_MAX {
+                match self.jobs.take() {
+                    Some(job) => waiting.push_back(job),
+                    None => break,
+                }
+            }
+            let alone = crowd <= 1 && waiting.len() <= 1;
+            if alone || waiting.len() >= BATCH_COMMANDS_MAX || round == self.gather_yields {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes as many commands off the front as fit in one entry; the stale ones are answered on the way.
+    fn close(&self, waiting: &mut VecDeque<Job>) -> Vec<Job> {
+        let revision = self.reader.access_revision();
+        let mut batch = Vec::with_capacity(waiting.len());
+        let mut bytes = 0;
+        while let Some(job) = waiting.front() {
+            let full = bytes + job.bytes > BATCH_BYTES_MAX || batch.len() == BATCH_COMMANDS_MAX;
+            if full && !batch.is_empty() {
+                break;
+            }
+            let job = waiting.pop_front().expect("the front was just looked at");
+            if job.access_revision.is_some_and(|admitted| admitted != revision) {
+                self.counters.stale.add(1);
+                self.answer(std::iter::once((job, Err(ProposeError::Stale))));
+                continue;
+            }
+            bytes += job.bytes;
+            batch.push(job);
+        }
+        batch
+    }
+
+    /// Makes the batch durable and applied, and answers it.
+    async fn commit(&self, jobs: Vec<Job>, time_ms: u64) {
+        let access_revision = self.reader.access_revision();
+        let bytes = encode(&jobs, time_ms, access_revision);
+        if bytes.len() > ENTRY_BYTES_MAX {
+            let error = ProposeError::TooLarge { bytes: bytes.len(), bytes_max: ENTRY_BYTES_MAX };
+            return self.fail(jobs, &error);
+        }
+        self.counters.batch(jobs.len(), bytes.len());
+        match raft::propose(&self.raft, EntryBody { time_ms, bytes }).await {
+            Ok(outcomes) => {
+                assert_eq!(outcomes.len(), jobs.len(), "one outcome per operation of the entry");
+                self.answer(jobs.into_iter().zip(outcomes.into_iter().map(answer)));
+            }
+            Err(error) => self.fail(jobs, &error),
+        }
+    }
+
+    fn fail(&self, jobs: Vec<Job>, error: &ProposeError) {
+        self.answer(jobs.into_iter().map(|job| (job, Err(error.clone()))));
+    }
+
+    fn answer(&self, answers: impl Iterator<Item = (Job, Answer)>) {
+        self.jobs.answered(answers.map(|(job, answer)| {
+            // A caller that no longer listens does not mind.
+            drop(job.answer.send(answer));
+            job.bytes
+        }));
+    }
+}
+
+fn answer(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Reply(reply) => Ok(reply),
+        Outcome::Failed(error) => Err(ProposeError::Failed(error)),
+        Outcome::Stale => Err(ProposeError::Stale),
+    }
+}
+
+fn encode(jobs: &[Job], time_ms: u64, access_revision: u64) -> Bytes {
+    let ops = jobs.iter().map(|job| job.change.op()).collect();
+    let mut bytes = Batch { time_ms, access_revision, ops }.encode();
+    bytes.insert(0, KIND_BATCH);
+    Bytes::from(bytes)
+}

@@ -1,0 +1,461 @@
+//! A node of one, from outside: what is acknowledged is there afterwards, however it stopped.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use vaylix_consensus::{Config, Node, Payload, ProposeError, Proposal, Role, limits};
+use vaylix_engine::op::{RestoreEntry, SystemChange};
+use vaylix_engine::wal;
+use vaylix_proto::{Command, Expiration, Reply, SetOptions};
+
+/// Longer than any of these tests takes; a hang fails instead of blocking.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn config(temp: &TempDir) -> Config {
+    let wal = wal::Config {
+        initial_size_bytes: 256 << 10,
+        segment_size_bytes: 1 << 20,
+        prezero: false,
+        ..wal::Config::default()
+    };
+    Config { wal, sweep_interval: Duration::from_millis(20), ..Config::new(temp.path()) }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Runs one life of a node, which ends like a crash: the runtime and everything on it is torn down.
+fn life<T>(work: impl Future<Output = T>) -> T {
+    runtime().block_on(async { timeout(PATIENCE, work).await.expect("still not done") })
+}
+
+fn set(key: &str, value: impl Into<Bytes>) -> Command {
+    Command::Set { key: key.into(), value: value.into(), options: SetOptions::default() }
+}
+
+fn command(command: Command) -> Proposal {
+    Proposal { access_revision: 0, payload: Payload::Command(command) }
+}
+
+fn get(node: &Node, key: &str) -> Option<Bytes> {
+    let view = node.try_read().expect("a ready node of one answers reads");
+    view.reader.get(key, view.now_ms)
+}
+
+/// Waits for background work of the node.
+async fn until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_fresh_node_leads_and_reads_its_writes() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.propose(command(set("a", "1"))).await, Ok(Reply::Bool(true)));
+        assert_eq!(get(&node, "a"), Some(Bytes::from("1")));
+        assert_eq!(node.propose(command(Command::Incr { key: "a".into() })).await, Ok(Reply::Integer(2)));
+        assert_eq!(node.read().await.unwrap().reader.get("a", 0), Some(Bytes::from("2")));
+
+        let status = node.status();
+        assert_eq!(status.role, Role::Leader);
+        assert_eq!(status.leader, Some(status.identity.node));
+        assert_eq!(status.voters, 1);
+        assert!(status.reads_open);
+        assert_eq!(status.applied_index, 4, "membership, the leader's blank entry and two writes");
+        assert_eq!(status.durable_index, 4);
+        assert_eq!((status.batches.batches, status.batches.commands), (2, 2));
+        assert!(status.wal.syncs >= 2);
+        assert!(status.snapshot.is_none());
+    });
+}
+
+#[test]
+fn a_crashed_node_recovers_from_the_log_alone() {
+    let temp = TempDir::new().unwrap();
+    let identity = life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        for i in 0..50 {
+            node.propose(command(set(&format!("k{i}"), format!("v{i}")))).await.unwrap();
+        }
+        node.identity()
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.identity(), identity);
+        assert_eq!(node.status().recovery.snapshot_index, 0);
+        assert_eq!(node.status().recovery.replayed_entries, 52);
+        for i in 0..50 {
+            assert_eq!(get(&node, &format!("k{i}")), Some(Bytes::from(format!("v{i}"))));
+        }
+    });
+}
+
+#[test]
+fn a_restart_loads_the_snapshot_and_replays_only_what_follows() {
+    let temp = TempDir::new().unwrap();
+    let snapshot_index = life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        for i in 0..20 {
+            node.propose(command(set("before", i.to_string()))).await.unwrap();
+        }
+        node.snapshot().await.unwrap();
+        let snapshot = node.status().snapshot.unwrap();
+        assert_eq!((snapshot.index, snapshot.taken, snapshot.failed), (22, 1, 0));
+        node.snapshot().await.unwrap();
+        assert_eq!(node.status().snapshot.unwrap().taken, 1, "nothing new, nothing taken");
+        node.propose(command(set("after", "1"))).await.unwrap();
+        snapshot.index
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let recovery = node.status().recovery;
+        assert_eq!(recovery.snapshot_index, snapshot_index);
+        assert_eq!(recovery.replayed_entries, 1);
+        assert_eq!(get(&node, "before"), Some(Bytes::from("19")));
+        assert_eq!(get(&node, "after"), Some(Bytes::from("1")));
+        node.propose(command(set("after", "2"))).await.unwrap();
+        node.snapshot().await.unwrap();
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.status().recovery.replayed_entries, 0);
+        assert_eq!(get(&node, "after"), Some(Bytes::from("2")));
+    });
+}
+
+#[test]
+fn a_clean_stop_drains_takes_a_snapshot_and_frees_the_directory() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let mut pending = Vec::new();
+        for i in 0..500 {
+            pending.push(node.submit(command(set(&format!("k{i}"), "v"))).await);
+        }
+        let other = node.clone();
+        node.shutdown().await.unwrap();
+        for answer in pending {
+            assert_eq!(answer.await, Ok(Reply::Bool(true)));
+        }
+        assert_eq!(other.propose(command(set("late", "v"))).await, Err(ProposeError::Closed));
+        assert!(other.try_read().is_none());
+        assert!(other.read().await.is_err());
+        drop(other);
+
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.status().recovery.replayed_entries, 0, "the last snapshot has everything");
+        assert_eq!(node.local().reader.root().len(), 500);
+        assert_eq!(get(&node, "late"), None);
+    });
+}
+
+#[test]
+fn what_was_acknowledged_to_concurrent_and_aborted_callers_survives_a_crash() {
+    const CALLERS: u64 = 64;
+    let temp = TempDir::new().unwrap();
+    let acknowledged: Arc<Vec<AtomicU64>> = Arc::new((0..CALLERS).map(|_| AtomicU64::new(0)).collect());
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let enough = Arc::new(AtomicBool::new(false));
+        let mut callers = Vec::new();
+        for caller in 0..CALLERS {
+            let (node, acknowledged, enough) = (node.clone(), acknowledged.clone(), enough.clone());
+            callers.push(tokio::spawn(async move {
+                for i in 1.. {
+                    let write = command(set(&format!("c{caller}"), i.to_string()));
+                    if i % (caller + 2) == 0 {
+                        // A caller that walks away while its write is under way.
+                        let walks_away = tokio::spawn({
+                            let node = node.clone();
+                            async move { node.propose(write).await }
+                        });
+                        tokio::task::yield_now().await;
+                        walks_away.abort();
+                        continue;
+                    }
+                    node.propose(write).await.unwrap();
+                    acknowledged[caller as usize].store(i, Ordering::SeqCst);
+                    if enough.load(Ordering::SeqCst) {
+                        return;
+                    }
+                }
+            }));
+        }
+        until(|| node.status().batches.commands > 5_000).await;
+        for caller in callers.iter().step_by(2) {
+            caller.abort();
+        }
+        enough.store(true, Ordering::SeqCst);
+        for caller in callers.into_iter().skip(1).step_by(2) {
+            caller.await.unwrap();
+        }
+        assert!(node.status().batches.commands_max > 1, "concurrent commands share entries");
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        for (caller, last) in acknowledged.iter().enumerate() {
+            let found = get(&node, &format!("c{caller}"))
+                .map_or(0, |value| std::str::from_utf8(&value).unwrap().parse().unwrap());
+            let last = last.load(Ordering::SeqCst);
+            assert!(found >= last, "caller {caller} was told {last}, found {found}");
+        }
+    });
+}
+
+#[test]
+fn pipelined_changes_of_one_caller_take_effect_in_order() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let mut pending = Vec::new();
+        for _ in 0..3_000 {
+            pending.push(node.submit(command(Command::Incr { key: "n".into() })).await);
+        }
+        for (answer, n) in pending.into_iter().zip(1..) {
+            assert_eq!(answer.await, Ok(Reply::Integer(n)));
+        }
+        assert!(node.status().batches.commands_max <= limits::BATCH_COMMANDS_MAX as u64);
+    });
+}
+
+fn grant(expect_revision: u64) -> Payload {
+    let put = SystemChange::Put { key: "user/a".into(), value: b"x".as_slice().into() };
+    Payload::System { expect_revision, changes: vec![put] }
+}
+
+#[test]
+fn a_change_admitted_under_an_older_access_revision_is_sent_back() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let system = |expect| Proposal { access_revision: expect, payload: grant(expect) };
+        // In one batch: the second was admitted before the first took effect.
+        let (first, second) =
+            tokio::join!(node.submit(system(0)), node.submit(command(set("together", "1"))));
+        assert_eq!(first.await, Ok(Reply::Ok));
+        assert_eq!(second.await, Err(ProposeError::Stale));
+        let entries = node.status().last_index;
+        assert_eq!(node.propose(command(set("later", "1"))).await, Err(ProposeError::Stale));
+        assert_eq!(node.propose(system(0)).await, Err(ProposeError::Stale));
+        assert_eq!(node.status().last_index, entries, "what is stale does not enter the log");
+        assert_eq!(node.status().batches.stale, 3);
+        assert_eq!(get(&node, "together"), None);
+
+        let current = Proposal { access_revision: 1, payload: Payload::Command(set("later", "2")) };
+        assert_eq!(node.propose(current).await, Ok(Reply::Bool(true)));
+        assert_eq!(node.status().access_revision, 1);
+    });
+}
+
+#[test]
+fn each_caller_of_a_batch_gets_its_own_cause() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("text", "abc"))).await.unwrap();
+        let bad = node.submit(command(Command::Incr { key: "text".into() })).await;
+        let good = node.submit(command(set("b", "1"))).await;
+        let foreign = node.submit(command(Command::Info)).await;
+        assert!(matches!(bad.await, Err(ProposeError::Failed(_))));
+        assert_eq!(good.await, Ok(Reply::Bool(true)));
+        assert!(matches!(foreign.await, Err(ProposeError::Failed(_))), "not a command about keys");
+    });
+}
+
+#[test]
+fn a_transaction_of_a_mebibyte_is_all_or_nothing_and_survives() {
+    let temp = TempDir::new().unwrap();
+    let large = |i: usize| Bytes::from(vec![u8::try_from(i).unwrap(); 64 << 10]);
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let mut commands: Vec<_> = (0..16).map(|i| set(&format!("k{i}"), large(i))).collect();
+        let transaction = |commands| Proposal { access_revision: 0, payload: Payload::Transaction(commands) };
+        let Ok(Reply::Exec(replies)) = node.propose(transaction(commands.clone())).await else { panic!() };
+        assert_eq!(replies, vec![Reply::Bool(true); 16]);
+        commands.push(Command::Incr { key: "k1".into() });
+        commands[0] = set("k0", "overwritten");
+        let failed = node.propose(transaction(commands)).await;
+        assert!(matches!(failed, Err(ProposeError::Failed(_))), "{failed:?}");
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        for i in 0..16 {
+            assert_eq!(get(&node, &format!("k{i}")), Some(large(i)));
+        }
+    });
+}
+
+#[test]
+fn what_does_not_fit_in_an_entry_is_refused_and_the_rest_goes_on() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let huge = set("huge", vec![0; limits::ENTRY_BYTES_MAX]);
+        let (huge, small) = (node.submit(command(huge)).await, node.submit(command(set("small", "1"))).await);
+        assert!(matches!(huge.await, Err(ProposeError::TooLarge { .. })));
+        assert_eq!(small.await, Ok(Reply::Bool(true)));
+    });
+}
+
+#[test]
+fn a_restore_replaces_everything() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("old", "1"))).await.unwrap();
+        let entry = RestoreEntry {
+            key: "new".into(),
+            value: b"2".as_slice().into(),
+            expires_at_ms: None,
+            version: 7,
+        };
+        let restore = Proposal { access_revision: 0, payload: Payload::Restore(vec![entry]) };
+        node.propose(restore).await.unwrap();
+        assert_eq!((get(&node, "old"), get(&node, "new")), (None, Some(Bytes::from("2"))));
+    });
+}
+
+#[test]
+fn a_full_queue_makes_callers_wait_and_loses_nothing() {
+    let temp = TempDir::new().unwrap();
+    // One command is a quarter of the queue.
+    let quarter = limits::QUEUE_UNITS_MAX as usize * limits::QUEUE_UNIT_BYTES / 4;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let large = Bytes::from(vec![7; quarter - (64 << 10)]);
+        let mut pending = Vec::new();
+        for i in 0..4 {
+            // On one thread the worker cannot run before this task waits.
+            let submit = node.submit(command(set(&format!("k{i}"), large.clone())));
+            pending.push(poll_once(submit).expect("there is room for four"));
+        }
+        let mut fifth = std::pin::pin!(node.submit(command(set("k4", large.clone()))));
+        assert!(poll_once(fifth.as_mut()).is_none(), "there is no room for a fifth");
+        let fifth = timeout(PATIENCE, fifth).await.unwrap();
+        for answer in pending {
+            assert_eq!(answer.await, Ok(Reply::Bool(true)));
+        }
+        assert_eq!(fifth.await, Ok(Reply::Bool(true)));
+    });
+}
+
+fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[test]
+fn expired_keys_are_hidden_at_once_and_swept_through_the_log() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let options = SetOptions { expiration: Some(Expiration::Millis(1)), ..SetOptions::default() };
+        for i in 0..10 {
+            let set = Command::Set { key: format!("k{i}").into(), value: Bytes::from("v"), options };
+            node.propose(command(set)).await.unwrap();
+        }
+        node.propose(command(set("stays", "v"))).await.unwrap();
+        until(|| node.status().sweeps.keys == 10).await;
+        assert!(node.status().sweeps.sweeps >= 1);
+        assert_eq!(node.local().reader.root().len(), 1);
+    });
+}
+
+#[test]
+fn snapshots_are_taken_by_log_size_and_the_log_behind_them_goes() {
+    let temp = TempDir::new().unwrap();
+    let small = || Config { snapshot_log_bytes: Some(3 << 20), ..config(&temp) };
+    let mut expected = BTreeMap::new();
+    life(async {
+        let node = Node::start(small()).await.unwrap();
+        for i in 0..100 {
+            let (key, value) = (format!("k{}", i % 10), Bytes::from(vec![i; 100 << 10]));
+            node.propose(command(set(&key, value.clone()))).await.unwrap();
+            expected.insert(key, value);
+        }
+        until(|| node.status().snapshot.is_some_and(|snapshot| snapshot.taken >= 1)).await;
+        until(|| node.status().wal.oldest_index > Some(1)).await;
+        assert!(node.status().wal.size_bytes < 10 << 20);
+    });
+    life(async {
+        let node = Node::start(small()).await.unwrap();
+        assert!(node.status().recovery.snapshot_index > 0);
+        for (key, value) in expected {
+            assert_eq!(get(&node, &key), Some(value));
+        }
+    });
+}
+
+#[test]
+fn retained_segments_stay_behind_the_snapshot() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(Config { retained_segments: 3, ..config(&temp) }).await.unwrap();
+        for i in 0..80 {
+            node.propose(command(set("k", vec![i; 100 << 10]))).await.unwrap();
+        }
+        let before = node.status().wal;
+        assert!(before.segment_count > 5);
+        node.snapshot().await.unwrap();
+        until(|| node.status().wal.oldest_index > before.oldest_index).await;
+        assert_eq!(node.status().wal.segment_count, 4, "three and the active one");
+    });
+}
+
+#[test]
+fn a_directory_is_used_by_one_node() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let second = Node::start(config(&temp)).await.err().unwrap();
+        assert_eq!(second.code().code(), "ENG-011");
+        drop(node);
+    });
+}
+
+#[test]
+fn a_node_without_its_vote_does_not_start_under_a_new_name() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("a", "1"))).await.unwrap();
+    });
+    std::fs::remove_file(temp.path().join("vote.bin")).unwrap();
+    life(async {
+        let error = Node::start(config(&temp)).await.err().unwrap();
+        assert!(error.file().unwrap().ends_with("vote.bin"), "{error}");
+    });
+}
+
+#[test]
+fn a_node_whose_snapshot_is_gone_does_not_start_with_a_hole() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("a", "1"))).await.unwrap();
+        node.snapshot().await.unwrap();
+        until(|| node.status().wal.oldest_index != Some(1)).await;
+    });
+    for file in ["snapshot.bin", "manifest.bin"] {
+        std::fs::remove_file(temp.path().join(file)).unwrap();
+    }
+    life(async {
+        let error = Node::start(config(&temp)).await.err().unwrap();
+        assert!(error.code().code().starts_with("ENG-"), "{error}");
+    });
+}

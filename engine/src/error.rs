@@ -1,0 +1,148 @@
+//! What can go wrong with the files, told so that an operator can act on it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use vaylix_proto::Code;
+
+/// A failure of the storage: a stable code, what happened, where, and what to do about it.
+///
+/// The `Display` form is one line with the message, the file, the byte offset and the advice; the code is
+/// separate, so that each surface can show it in its own form.
+pub struct StorageError(Box<Inner>);
+
+struct Inner {
+    code: Code,
+    message: String,
+    file: Option<PathBuf>,
+    offset: Option<u64>,
+    advice: Option<String>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl StorageError {
+    /// A failure without a place yet.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            code,
+            message: message.into(),
+            file: None,
+            offset: None,
+            advice: None,
+            source: None,
+        }))
+    }
+
+    /// The operating system refused to do `what` to `file` (`ENG-002`).
+    pub fn io(what: &str, file: &Path, source: io::Error) -> Self {
+        Self::new(Code::EngineFilesystemIoFailure, format!("filesystem I/O failed: {what}: {source}"))
+            .in_file(file)
+            .because(source)
+    }
+
+    /// Names the file.
+    #[must_use]
+    pub fn in_file(mut self, file: &Path) -> Self {
+        self.0.file = Some(file.to_owned());
+        self
+    }
+
+    /// Names the byte of the file at which the trouble begins.
+    #[must_use]
+    pub fn at(mut self, offset: u64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// Keeps the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What happened, without file, offset and advice.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The file concerned.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// The byte of the file at which the trouble begins.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.0.advice.as_deref()
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { message, file, offset, advice, .. } = &*self.0;
+        f.write_str(message)?;
+        if let Some(file) = file {
+            write!(f, ": {}", file.display())?;
+        }
+        if let Some(offset) = offset {
+            write!(f, " at byte {offset}")?;
+        }
+        if let Some(advice) = advice {
+            write!(f, " ({advice})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {self}", self.0.code)
+    }
+}
+
+impl Error for StorageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A storage failure that passes through `Read` or `Write`; [`From<io::Error>`] finds it again.
+impl From<StorageError> for io::Error {
+    fn from(error: StorageError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Takes a [`StorageError`] back out of an `io::Error`, or wraps the foreign one as `ENG-002`.
+impl From<io::Error> for StorageError {
+    fn from(error: io::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(|error| {
+            Self::new(Code::EngineFilesystemIoFailure, format!("filesystem I/O failed: {error}"))
+                .because(error)
+        })
+    }
+}

@@ -1,0 +1,165 @@
+//! The bytes of a whole state: what a snapshot contains.
+//!
+//! ```text
+//! image      magic "VXSTATE" (7), format u8 = 1,
+//!            applied u64 (0: nothing yet), time_ms u64, access_revision u64,
+//!            record count u64, records, key count u64, keys, end "END." (4)
+//! record     name length u32, content length u32, name, content
+//! key        key length u32, value length u32, version u64, deadline u64 (0: none), key, value
+//! ```
+//! Numbers are little-endian, lengths are in bytes, names and keys are UTF-8 and strictly ascending, and a
+//! version is at least 1. The same state always has the same bytes. An image has no checksum of its own: it
+//! travels inside sealed chunks.
+//!
+//! Decoding believes nothing: memory grows with the bytes that arrive, whatever the lengths say.
+
+use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::entry::Entry;
+use super::root::Root;
+use crate::sequence::Sequence;
+
+const MAGIC: &[u8; 7] = b"VXSTATE";
+const FORMAT: u8 = 1;
+const END: &[u8; 4] = b"END.";
+
+/// How much is reserved for a key or value before its bytes are there.
+const RESERVE_BYTES_MAX: usize = 64 * 1024;
+
+/// Why bytes are not an image.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// They could not be read, or ended too early.
+    #[error("state image: {0}")]
+    Io(#[from] io::Error),
+    /// They are something else.
+    #[error("state image: not an image of the state")]
+    Magic,
+    /// Written by a release that this one does not know.
+    #[error("state image: unknown format {0}")]
+    Format(u8),
+    /// They contradict the format.
+    #[error("state image: {0}")]
+    Malformed(&'static str),
+}
+
+impl Root {
+    /// Writes the image of this state. Many small writes: `sink` should be buffered.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub fn encode(&self, sink: &mut impl Write) -> io::Result<()> {
+        sink.write_all(MAGIC)?;
+        sink.write_all(&[FORMAT])?;
+        write_u64(sink, self.applied.map_or(0, Sequence::get))?;
+        write_u64(sink, self.time_ms())?;
+        write_u64(sink, self.access_revision)?;
+        write_u64(sink, self.system.len() as u64)?;
+        for (name, content) in &self.system {
+            write_len(sink, name.len())?;
+            write_len(sink, content.len())?;
+            sink.write_all(name.as_bytes())?;
+            sink.write_all(content)?;
+        }
+        write_u64(sink, self.keys.len() as u64)?;
+        for entry in self.keys.iter() {
+            write_len(sink, entry.key_bytes().len())?;
+            write_len(sink, entry.value().len())?;
+            write_u64(sink, entry.version())?;
+            write_u64(sink, entry.expires_at_ms().unwrap_or(0))?;
+            sink.write_all(entry.key_bytes())?;
+            sink.write_all(entry.value())?;
+        }
+        sink.write_all(END)
+    }
+
+    /// Reads an image and nothing after it. Many small reads: `source` should be buffered.
+    ///
+    /// # Errors
+    /// [`DecodeError`], for anything that [`Root::encode`] does not write.
+    pub fn decode(source: impl Read) -> Result<Self, DecodeError> {
+        let mut image = Image(source);
+        if image.array()? != *MAGIC {
+            return Err(DecodeError::Magic);
+        }
+        match image.array()? {
+            [FORMAT] => {}
+            [other] => return Err(DecodeError::Format(other)),
+        }
+        let mut root = Self { applied: Sequence::new(image.u64()?), ..Self::default() };
+        root.keys.advance(image.u64()?);
+        root.access_revision = image.u64()?;
+        for _ in 0..image.u64()? {
+            let (name_len, content_len) = (image.u32()?, image.u32()?);
+            let name = ByteString::try_from(image.bytes(name_len)?)
+                .map_err(|_| DecodeError::Malformed("the name of a record is not UTF-8"))?;
+            if root.system.get_max().is_some_and(|(last, _)| *last >= name) {
+                return Err(DecodeError::Malformed("records are not in order"));
+            }
+            root.system.insert(name, Bytes::from(image.bytes(content_len)?));
+        }
+        let mut last: Option<Entry> = None;
+        for _ in 0..image.u64()? {
+            let entry = image.entry()?;
+            if last.is_some_and(|last| last >= entry) {
+                return Err(DecodeError::Malformed("keys are not in order"));
+            }
+            root.keys.put(entry.clone());
+            last = Some(entry);
+        }
+        if image.array()? == *END { Ok(root) } else { Err(DecodeError::Malformed("the end mark is missing")) }
+    }
+}
+
+/// A source of the parts of an image.
+struct Image<R>(R);
+
+impl<R: Read> Image<R> {
+    fn entry(&mut self) -> Result<Entry, DecodeError> {
+        let (key_len, value_len) = (self.u32()?, self.u32()?);
+        let (version, expires_at_ms) = (self.u64()?, self.u64()?);
+        let key = self.bytes(key_len)?;
+        let value = self.bytes(value_len)?;
+        if std::str::from_utf8(&key).is_err() {
+            return Err(DecodeError::Malformed("a key is not UTF-8"));
+        }
+        if version == 0 {
+            return Err(DecodeError::Malformed("a version is 0"));
+        }
+        Ok(Entry::new(&key, &value, version, NonZeroU64::new(expires_at_ms)))
+    }
+
+    fn bytes(&mut self, len: u32) -> io::Result<Vec<u8>> {
+        let len = len as usize;
+        let mut bytes = Vec::with_capacity(len.min(RESERVE_BYTES_MAX));
+        self.0.by_ref().take(len as u64).read_to_end(&mut bytes)?;
+        if bytes.len() == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn u32(&mut self) -> io::Result<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> io::Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn write_u64(sink: &mut impl Write, number: u64) -> io::Result<()> {
+    sink.write_all(&number.to_le_bytes())
+}
+
+fn write_len(sink: &mut impl Write, len: usize) -> io::Result<()> {
+    let len = u32::try_from(len).map_err(|_| io::Error::other("a key or value of 4 GiB or more"))?;
+    sink.write_all(&len.to_le_bytes())
+}

@@ -1,0 +1,202 @@
+//! The deterministic state machine: same log, same state, same answers, on every node, for ever.
+//!
+//! [`State`] is the write side and has exactly one owner, which feeds it the log in order. It publishes to any
+//! number of [`Reader`]s. Nothing here knows a clock, a source of randomness, a file or a socket: time is what
+//! the batches say.
+//!
+//! Two structures hold the same entries (see `docs/state-map.md` for why): a persistent ordered map, which
+//! gives consistent views, order and O(1) undo, and a hash index for reads of named keys.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use parking_lot::MutexGuard;
+use vaylix_proto::Reply;
+
+use crate::op::{Batch, Op, SystemChange};
+use crate::sequence::Sequence;
+
+mod entry;
+mod execute;
+mod image;
+mod index;
+mod keyspace;
+mod outcome;
+mod read;
+mod reader;
+mod root;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+pub use entry::Entry;
+pub use image::DecodeError;
+pub use outcome::{ApplyError, Outcome};
+pub use reader::Reader;
+pub use root::Root;
+pub use scan::ScanMemory;
+
+use execute::Draft;
+use index::Changes;
+use reader::Shared;
+
+/// The write side of the state.
+///
+/// Invariants:
+/// - every log position is applied or skipped exactly once, in order;
+/// - an operation is carried out completely or not at all;
+/// - time never goes back.
+pub struct State {
+    shared: Arc<Shared>,
+    changes: Changes,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    /// The state before the first log entry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::from_root(Root::default())
+    }
+
+    /// A state that goes on from `root`, as after loading a snapshot.
+    #[must_use]
+    pub fn from_root(root: Root) -> Self {
+        Self { shared: Arc::new(Shared::new(root)), changes: Changes::default() }
+    }
+
+    /// Applies the next log entry and says what became of each of its operations, in order.
+    ///
+    /// # Panics
+    /// If `at` is not the position after the last one: going on would fork the replicas.
+    pub fn apply(&mut self, at: Sequence, batch: &Batch<'_>) -> Vec<Outcome> {
+        let mut root = self.shared.root.lock();
+        follow(&mut root, at);
+        root.keys.advance(batch.time_ms);
+        self.shared.publish_figures(&root);
+        let mut outcomes = Vec::with_capacity(batch.ops.len());
+        for op in &batch.ops {
+            outcomes.push(apply_op(&mut root, op, batch.access_revision, &mut self.changes));
+            self.shared.index.publish(&mut self.changes, &root.keys);
+        }
+        self.shared.publish_figures(&root);
+        // Hands over to a waiting reader, if there is one, before the next batch can take the lock again.
+        MutexGuard::unlock_fair(root);
+        outcomes
+    }
+
+    /// Notes a log entry that holds no operations.
+    ///
+    /// # Panics
+    /// If `at` is not the position after the last one.
+    pub fn skip(&mut self, at: Sequence) {
+        follow(&mut self.shared.root.lock(), at);
+    }
+
+    /// The last log position that was applied or skipped.
+    #[must_use]
+    pub fn applied(&self) -> Option<Sequence> {
+        self.shared.root.lock().applied
+    }
+
+    /// The time of the last batch in unix milliseconds.
+    #[must_use]
+    pub fn time_ms(&self) -> u64 {
+        self.shared.root.lock().time_ms()
+    }
+
+    /// How often the system part has changed.
+    #[must_use]
+    pub fn access_revision(&self) -> u64 {
+        self.shared.root.lock().access_revision
+    }
+
+    /// The read side.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader(Arc::clone(&self.shared))
+    }
+
+    /// The state as it is now.
+    #[must_use]
+    pub fn root(&self) -> Root {
+        self.shared.root.lock().clone()
+    }
+
+    /// Puts `root` in the place of everything, as when a snapshot of another node is installed. Readers made
+    /// before see it from then on.
+    pub fn replace(&mut self, root: Root) {
+        let mut held = self.shared.root.lock();
+        *held = root;
+        self.changes.everything();
+        self.shared.index.publish(&mut self.changes, &held.keys);
+        self.shared.publish_figures(&held);
+    }
+}
+
+/// Takes note of the position of an entry.
+fn follow(root: &mut Root, at: Sequence) {
+    let expected = root.applied.map_or(Sequence::FIRST, Sequence::next);
+    assert_eq!(at, expected, "log position {at} where {expected} must follow");
+    root.applied = Some(at);
+}
+
+fn apply_op(root: &mut Root, op: &Op<'_>, admitted_under: u64, changes: &mut Changes) -> Outcome {
+    let current = match op {
+        Op::Sweep { .. } => true,
+        Op::System { expect_revision, .. } => *expect_revision == root.access_revision,
+        _ => admitted_under == root.access_revision,
+    };
+    if !current {
+        return Outcome::Stale;
+    }
+    let result = match op {
+        Op::Exec(steps) => return exec(root, steps, changes),
+        Op::Sweep { limit } => Ok(Draft::new(&mut root.keys, changes).sweep(*limit)),
+        Op::Restore { entries } => Ok(Draft::new(&mut root.keys, changes).restore(entries)),
+        Op::System { changes, .. } => Ok(change_system(root, changes)),
+        step => Draft::new(&mut root.keys, changes).run(step),
+    };
+    result.map_or_else(Outcome::Failed, Outcome::Reply)
+}
+
+/// All steps or none. Only counters can fail half way, so only transactions with counters keep the way back,
+/// which is the map as it was.
+fn exec(root: &mut Root, steps: &[Op<'_>], changes: &mut Changes) -> Outcome {
+    let fallible = |step: &Op<'_>| matches!(step, Op::Incr { .. } | Op::Decr { .. }) || !step.is_step();
+    let before = steps.iter().any(fallible).then(|| root.keys.clone());
+    let mut draft = Draft::new(&mut root.keys, changes);
+    let mut replies = Vec::with_capacity(steps.len());
+    for (step, position) in steps.iter().zip(1..) {
+        match draft.run(step) {
+            Ok(reply) => replies.push(reply),
+            Err(error) => {
+                root.keys = before.expect("a step that can fail has been foreseen");
+                changes.clear();
+                return Outcome::Failed(ApplyError::Step { position, error: Box::new(error) });
+            }
+        }
+    }
+    Outcome::Reply(Reply::Exec(replies))
+}
+
+fn change_system(root: &mut Root, changes: &[SystemChange<'_>]) -> Reply {
+    for change in changes {
+        match change {
+            SystemChange::Put { key, value } => {
+                root.system.insert(ByteString::from(&**key), Bytes::copy_from_slice(value));
+            }
+            SystemChange::Delete { key } => {
+                root.system.remove(&**key);
+            }
+        }
+    }
+    root.access_revision += 1;
+    Reply::Ok
+}

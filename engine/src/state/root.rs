@@ -1,0 +1,150 @@
+//! The whole replicated state at one moment.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use imbl::OrdMap;
+use vaylix_proto::{Command, Reply, ScanPage};
+
+use super::entry::Entry;
+use super::keyspace::Keyspace;
+use super::read;
+use super::scan::{self, ScanMemory, Start};
+use crate::glob::Pattern;
+use crate::sequence::Sequence;
+
+/// An immutable view of everything replicated, as it was between two log entries. Cloning is O(1), and holding
+/// one neither blocks writers nor changes under its holder.
+///
+/// "Now" in reads is the caller's wall clock, but never before [`Root::time_ms`]: use [`Root::now`].
+#[derive(Clone, Default)]
+pub struct Root {
+    pub(super) keys: Keyspace,
+    pub(super) system: OrdMap<ByteString, Bytes>,
+    pub(super) applied: Option<Sequence>,
+    pub(super) access_revision: u64,
+}
+
+impl Root {
+    /// The last log entry that this state contains.
+    #[must_use]
+    pub fn applied(&self) -> Option<Sequence> {
+        self.applied
+    }
+
+    /// The time of the last batch in unix milliseconds; it never goes back.
+    #[must_use]
+    pub fn time_ms(&self) -> u64 {
+        self.keys.time_ms()
+    }
+
+    /// How often the system part has changed.
+    #[must_use]
+    pub fn access_revision(&self) -> u64 {
+        self.access_revision
+    }
+
+    /// The moment at which a read at this wall clock time takes place.
+    #[must_use]
+    pub fn now(&self, wall_ms: u64) -> u64 {
+        wall_ms.max(self.time_ms())
+    }
+
+    /// The number of entries held, expired ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.len() == 0
+    }
+
+    /// The number of keys that are there at `now_ms`. Costs as much as keys expired since the last batch.
+    #[must_use]
+    pub fn live_count(&self, now_ms: u64) -> usize {
+        self.keys.live_len(self.now(now_ms))
+    }
+
+    /// The number of expired entries that wait to be swept.
+    #[must_use]
+    pub fn expired_count(&self, now_ms: u64) -> usize {
+        self.keys.expired_len(self.now(now_ms))
+    }
+
+    /// The earliest deadline of all entries, for whoever decides when to sweep.
+    #[must_use]
+    pub fn first_deadline_ms(&self) -> Option<u64> {
+        self.keys.first_deadline_ms()
+    }
+
+    /// The entry of a key that is there at `now_ms`.
+    #[must_use]
+    pub fn get(&self, key: &str, now_ms: u64) -> Option<&Entry> {
+        self.keys.live(key, self.now(now_ms))
+    }
+
+    /// Every entry in order, expired ones included.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.keys.iter()
+    }
+
+    /// A page of keys, from where `memory` knows the cursor to be, or else by its offset.
+    pub fn scan(
+        &self,
+        cursor: u64,
+        pattern: Option<&ByteString>,
+        count: Option<u16>,
+        now_ms: u64,
+        memory: &mut ScanMemory,
+    ) -> ScanPage {
+        let all = ByteString::from_static(Pattern::ALL.as_str());
+        let pattern = pattern.unwrap_or(&all);
+        let start = memory.last_key(pattern, cursor).map_or(Start::Offset(cursor), |key| Start::After(key));
+        let page = scan::page(&self.keys, start, Pattern::new(pattern), count, self.now(now_ms));
+        let page = page.continued_from(cursor);
+        memory.remember(pattern, &page);
+        page
+    }
+
+    /// The answer to a command that only reads keys; `None` for any other. Cursors are plain offsets here.
+    #[must_use]
+    pub fn query(&self, command: &Command, now_ms: u64) -> Option<Reply> {
+        let now_ms = self.now(now_ms);
+        let live = |key: &str| self.keys.live(key, now_ms);
+        let value = |key: &str| live(key).map(Entry::value_shared);
+        Some(match command {
+            Command::Get { key } | Command::GetEx { key, expiration: None, persist: false } => {
+                value(key).map_or(Reply::NotFound, Reply::Value)
+            }
+            Command::MGet { keys } => Reply::Strings(keys.iter().map(|key| value(key)).collect()),
+            Command::Exists { key } => Reply::Bool(live(key).is_some()),
+            Command::Ttl { key } => Reply::Integer(read::ttl_seconds(live(key), now_ms)),
+            Command::DbSize | Command::Count => Reply::Count(self.keys.live_len(now_ms) as u64),
+            Command::List => Reply::Entries(read::list(&self.keys, now_ms)),
+            Command::Scan { cursor, pattern, count } => {
+                let pattern = pattern.as_deref().map_or(Pattern::ALL, Pattern::new);
+                let page = scan::page(&self.keys, Start::Offset(*cursor), pattern, *count, now_ms);
+                Reply::Scan(page.continued_from(*cursor))
+            }
+            _ => return None,
+        })
+    }
+
+    /// The content of a system record.
+    #[must_use]
+    pub fn system_get(&self, key: &str) -> Option<&Bytes> {
+        self.system.get(key)
+    }
+
+    /// The system records whose names begin with `prefix`, in order.
+    pub fn system_iter<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = (&'s str, &'s Bytes)> {
+        self.system
+            .range::<_, str>((Bound::Included(prefix), Bound::Unbounded))
+            .map(|(key, value)| (&**key, value))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+}

@@ -1,0 +1,120 @@
+//! What the handles and the thread of a log share: the work to do and what is known.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::SyncSender;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::log::Log;
+use super::record::{Record, RecordId};
+use super::stats::Stats;
+
+/// Bytes of records that may wait for the thread before `append` blocks.
+pub(super) const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of records that the thread takes at once; one batch is taken in any case.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
+
+/// Called with the outcome of an append.
+pub type Completion = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// Tells a caller that waits; dropped without a word when the log fails.
+pub(super) type Reply = SyncSender<()>;
+
+/// One call of `append`.
+pub(super) struct Batch {
+    pub(super) records: Vec<Record>,
+    pub(super) done: Completion,
+}
+
+/// Something for the thread to do.
+pub(super) enum Work {
+    Append(Batch),
+    Truncate(u64, Reply),
+    Purge(RecordId, Reply),
+}
+
+/// What the thread does next.
+pub(super) enum Next {
+    Append(Vec<Batch>),
+    Truncate(u64, Reply),
+    Purge(RecordId, Reply),
+    /// Nothing came until the deadline.
+    Deadline,
+    /// Everything is done and nothing will come.
+    Close,
+}
+
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    /// There is work, or the log is to close.
+    pub(super) work: Condvar,
+    /// There is room in the queue again, or never will be.
+    pub(super) room: Condvar,
+}
+
+pub(super) struct State {
+    pub(super) log: Log,
+    pub(super) stats: Stats,
+    pub(super) queue: VecDeque<Work>,
+    pub(super) queued_bytes: usize,
+    pub(super) closing: bool,
+    /// Why nothing works any more.
+    pub(super) failed: Option<String>,
+}
+
+impl State {
+    /// Why the log takes nothing any more.
+    pub(super) fn refusal(&self) -> Option<io::Error> {
+        match &self.failed {
+            Some(failed) => Some(io::Error::other(format!("the log has failed: {failed}"))),
+            None if self.closing => Some(io::Error::new(io::ErrorKind::BrokenPipe, "the log is closed")),
+            None => None,
+        }
+    }
+}
+
+impl Shared {
+    /// Waits for work, at most until the deadline.
+    pub(super) fn next(&self, deadline: Option<std::time::Instant>) -> Next {
+        let mut state = self.state.lock();
+        loop {
+            match state.queue.pop_front() {
+                Some(Work::Append(first)) => return Next::Append(self.drain(&mut state, first)),
+                Some(Work::Truncate(index, reply)) => return Next::Truncate(index, reply),
+                Some(Work::Purge(up_to, reply)) => return Next::Purge(up_to, reply),
+                None if state.closing => return Next::Close,
+                None => {}
+            }
+            match deadline {
+                None => self.work.wait(&mut state),
+                Some(deadline) => {
+                    if self.work.wait_until(&mut state, deadline).timed_out() && state.queue.is_empty() {
+                        return Next::Deadline;
+                    }
+                }
+            }
+        }
+    }
+
+    fn drain(&self, state: &mut State, first: Batch) -> Vec<Batch> {
+        let mut bytes = size_bytes(&first.records);
+        let mut batches = vec![first];
+        while let Some(Work::Append(next)) = state.queue.front() {
+            let more = size_bytes(&next.records);
+            if bytes + more > DRAIN_BYTES_MAX {
+                break;
+            }
+            bytes += more;
+            if let Some(Work::Append(next)) = state.queue.pop_front() {
+                batches.push(next);
+            }
+        }
+        state.queued_bytes -= bytes;
+        self.room.notify_all();
+        batches
+    }
+}
+
+pub(super) fn size_bytes(records: &[Record]) -> usize {
+    records.iter().map(Record::size_bytes).sum()
+}

@@ -1,0 +1,39 @@
+//! Figures about the log.
+
+use std::time::Duration;
+
+/// Figures about the log since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Segments on disk, the active one included.
+    pub segment_count: usize,
+    /// Bytes that their frames and headers take; the zeros ahead are not counted.
+    pub size_bytes: u64,
+    /// The oldest record that can be read.
+    pub oldest_index: Option<u64>,
+    /// Calls of `append` that completed.
+    pub append_batches: u64,
+    /// Records they brought.
+    pub appended_records: u64,
+    /// Frames written, hence writes.
+    pub frames: u64,
+    /// Syncs of segments.
+    pub syncs: u64,
+    /// The time they took together, in microseconds.
+    pub sync_us_sum: u64,
+    /// The time the slowest took, in microseconds.
+    pub sync_us_max: u64,
+    /// Records found when the log was opened.
+    pub replayed_records: u64,
+    /// Torn tails cut off when the log was opened: 0 or 1.
+    pub torn_tails: u64,
+}
+
+impl Stats {
+    pub(super) fn count_sync(&mut self, took: Duration) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.syncs += 1;
+        self.sync_us_sum += took_us;
+        self.sync_us_max = self.sync_us_max.max(took_us);
+    }
+}

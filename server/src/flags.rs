@@ -1,0 +1,364 @@
+//! Every setting of the server: one table, read from the command line, then the environment, then defaults.
+//!
+//! The names are those of the public release, so that its unit files and container definitions keep working.
+//! A setting whose feature does not exist yet is known here and *refused*: an operator who asks for TLS must
+//! never get a server without it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+/// What the command line and the environment say, before it is checked.
+#[derive(Parser)]
+#[command(
+    name = "vaylix",
+    version,
+    about = "Vaylix: a secure, consensus-backed key-value database for operational state",
+    after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port; the \
+                  command line wins.\nDocumentation: docs/ in the source tree."
+)]
+pub(crate) struct Flags {
+    /// Address to listen on.
+    #[arg(long, env = "VAYLIX_BIND", default_value = "127.0.0.1", help_heading = NETWORK)]
+    pub(crate) bind: String,
+
+    /// Port to listen on; 0 picks a free one.
+    #[arg(long, env = "VAYLIX_PORT", default_value_t = 9173, help_heading = NETWORK)]
+    pub(crate) port: u16,
+
+    /// Sessions served at once; further clients are refused with SRV-013.
+    #[arg(long, env = "VAYLIX_MAX_CONNECTIONS", default_value_t = 256, help_heading = NETWORK,
+          value_parser = at_least_one)]
+    pub(crate) max_connections: usize,
+
+    /// Close a connection that has not finished its hello after this many milliseconds.
+    #[arg(long, env = "VAYLIX_HANDSHAKE_TIMEOUT_MS", default_value_t = 5_000, help_heading = NETWORK,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) handshake_timeout_ms: u64,
+
+    /// Close a session that has sent no request for this many seconds [default: never].
+    #[arg(long, env = "VAYLIX_IDLE_TIMEOUT_SECONDS", help_heading = NETWORK,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) idle_timeout_seconds: Option<u64>,
+
+    /// Log one line per request.
+    #[arg(long, env = "VAYLIX_LOG_REQUESTS", help_heading = NETWORK)]
+    pub(crate) log_requests: bool,
+
+    /// Never negotiate zstd compression.
+    #[arg(long, env = "VAYLIX_DISABLE_COMPRESSION", help_heading = NETWORK)]
+    pub(crate) disable_compression: bool,
+
+    /// Where everything is kept; created when missing.
+    #[arg(long, env = "VAYLIX_DATA_DIR", default_value = "./default.vaylix", help_heading = STORAGE)]
+    pub(crate) data_dir: PathBuf,
+
+    /// When a write counts as done. `sync`: it is on disk. `flush` and `buffered` are UNSAFE: the operating
+    /// system has it, and a power failure can lose what was acknowledged.
+    #[arg(long, env = "VAYLIX_WAL_SYNC", value_enum, default_value_t = WalSync::Sync, help_heading = STORAGE)]
+    pub(crate) wal_sync: WalSync,
+
+    /// Size at which a log segment is sealed and the next one begun.
+    #[arg(long, env = "VAYLIX_WAL_SEGMENT_SIZE_BYTES", default_value_t = 64 * 1024 * 1024,
+          help_heading = STORAGE)]
+    pub(crate) wal_segment_size_bytes: u64,
+
+    /// Sealed log segments kept when a snapshot prunes the log.
+    #[arg(long, env = "VAYLIX_WAL_RETAIN_SEGMENTS", default_value_t = 128, help_heading = STORAGE)]
+    pub(crate) wal_retain_segments: usize,
+
+    /// Seconds between removals of expired keys. Expired keys are invisible at once; this frees their memory.
+    #[arg(long, env = "VAYLIX_EXPIRATION_SWEEP_INTERVAL_SECONDS", default_value_t = 1, help_heading = STORAGE,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) expiration_sweep_interval_seconds: u64,
+
+    /// Name of the administrator that the first start creates.
+    #[arg(long, env = "VAYLIX_USER", default_value = DEFAULT_USER, help_heading = ACCESS)]
+    pub(crate) user: String,
+
+    /// Its password. Prefer the environment: command lines are visible to other users of the machine.
+    #[arg(long, env = "VAYLIX_PASSWORD", default_value = DEFAULT_PASSWORD, hide_env_values = true,
+          help_heading = ACCESS)]
+    pub(crate) password: String,
+
+    /// Serve everybody everything, without login. For tests on a machine of your own only.
+    #[arg(long, env = "VAYLIX_DISABLE_AUTH", help_heading = ACCESS)]
+    pub(crate) disable_auth: bool,
+
+    /// Requests per second that one connection may keep up.
+    #[arg(long, env = "VAYLIX_REQUESTS_PER_SECOND", default_value_t = 250_000, help_heading = LIMITS,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) requests_per_second: u32,
+
+    /// Requests that one connection may send at once on top.
+    #[arg(long, env = "VAYLIX_REQUEST_BURST", default_value_t = 500_000, help_heading = LIMITS,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) request_burst: u32,
+
+    /// Largest request payload, uncompressed, in bytes.
+    #[arg(long, env = "VAYLIX_MAX_REQUEST_PAYLOAD_BYTES", default_value_t = 1_048_576, help_heading = LIMITS,
+          value_parser = at_least_one)]
+    pub(crate) max_request_payload_bytes: usize,
+
+    /// Longest key, user, role, permission, pattern or node id, in bytes.
+    #[arg(long, env = "VAYLIX_MAX_KEY_BYTES", default_value_t = 1_024, help_heading = LIMITS,
+          value_parser = at_least_one)]
+    pub(crate) max_key_bytes: usize,
+
+    /// Longest value, password or path, in bytes.
+    #[arg(long, env = "VAYLIX_MAX_VALUE_BYTES", default_value_t = 262_144, help_heading = LIMITS,
+          value_parser = at_least_one)]
+    pub(crate) max_value_bytes: usize,
+
+    /// Most keys in one MGET, MSET or DEL.
+    #[arg(long, env = "VAYLIX_MAX_KEYS_PER_BATCH", default_value_t = 256, help_heading = LIMITS,
+          value_parser = at_least_one)]
+    pub(crate) max_keys_per_batch: usize,
+
+    /// Most elements of a transaction; MULTI itself counts as one.
+    #[arg(long, env = "VAYLIX_MAX_TRANSACTION_QUEUE_LEN", default_value_t = 128, help_heading = LIMITS,
+          value_parser = at_least_one)]
+    pub(crate) max_transaction_queue_len: usize,
+
+    /// Life time of a transaction from MULTI on, in seconds.
+    #[arg(long, env = "VAYLIX_TRANSACTION_MAX_SECONDS", default_value_t = 30, help_heading = LIMITS,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) transaction_max_seconds: u64,
+
+    /// Part this node takes in a cluster.
+    #[arg(long, env = "VAYLIX_REPLICATION_ROLE", value_enum, default_value_t = Role::Standalone,
+          help_heading = CLUSTER)]
+    pub(crate) replication_role: Role,
+
+    /// Name of this node in status reports [default: made on the first start and kept].
+    #[arg(long, env = "VAYLIX_NODE_ID", help_heading = CLUSTER)]
+    pub(crate) node_id: Option<String>,
+
+    /// Name of the cluster in status reports.
+    #[arg(long, env = "VAYLIX_REPLICATION_GROUP_ID", default_value = "default", help_heading = CLUSTER)]
+    pub(crate) replication_group_id: String,
+
+    /// How many nodes must have a write before it is acknowledged. A single node waits for its own log only.
+    #[arg(long, env = "VAYLIX_WRITE_ACK_MODE", value_enum, default_value_t = AckMode::Replica,
+          help_heading = CLUSTER)]
+    pub(crate) write_ack_mode: AckMode,
+
+    #[command(flatten)]
+    pub(crate) not_available: NotAvailable,
+}
+
+/// Settings of the public release whose feature this release does not have. Known, so that the refusal can say
+/// so; refused, so that nobody relies on something that is not there.
+#[derive(clap::Args)]
+#[expect(dead_code, reason = "their presence is judged by name; their values are never used")]
+pub(crate) struct NotAvailable {
+    #[arg(long, env = "VAYLIX_SSL", num_args = 0..=1, default_missing_value = "true", help_heading = REFUSED)]
+    ssl: Option<bool>,
+    #[arg(long, env = "VAYLIX_TLS_CERT", help_heading = REFUSED)]
+    tls_cert: Option<PathBuf>,
+    #[arg(long, env = "VAYLIX_TLS_KEY", help_heading = REFUSED)]
+    tls_key: Option<PathBuf>,
+    #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", help_heading = REFUSED)]
+    tls_client_ca: Option<PathBuf>,
+    #[arg(long, env = "VAYLIX_BACKUP_DIR", help_heading = REFUSED)]
+    backup_dir: Option<PathBuf>,
+    #[arg(long, env = "VAYLIX_SNAPSHOT_INTERVAL_SECONDS", help_heading = REFUSED)]
+    snapshot_interval_seconds: Option<u64>,
+    #[arg(long, env = "VAYLIX_AUTH_FAILURE_WINDOW_SECONDS", help_heading = REFUSED)]
+    auth_failure_window_seconds: Option<u64>,
+    #[arg(long, env = "VAYLIX_AUTH_FAILURE_LIMIT", help_heading = REFUSED)]
+    auth_failure_limit: Option<u32>,
+    #[arg(long, env = "VAYLIX_AUTH_LOCKOUT_SECONDS", help_heading = REFUSED)]
+    auth_lockout_seconds: Option<u64>,
+    #[arg(long, env = "VAYLIX_AUDIT_LOG_PATH", help_heading = REFUSED)]
+    audit_log_path: Option<PathBuf>,
+    #[arg(long, env = "VAYLIX_AUDIT_COMMANDS", help_heading = REFUSED)]
+    audit_commands: bool,
+    #[arg(long, env = "VAYLIX_SLOW_COMMAND_THRESHOLD_MS", help_heading = REFUSED)]
+    slow_command_threshold_ms: Option<u64>,
+    #[arg(long, env = "VAYLIX_CLUSTER_PEERS", help_heading = REFUSED)]
+    cluster_peers: Vec<String>,
+    #[arg(long, env = "VAYLIX_REPLICATION_ADVERTISE_ADDR", help_heading = REFUSED)]
+    replication_advertise_addr: Option<String>,
+    #[arg(long, env = "VAYLIX_REPLICATION_UPSTREAM", help_heading = REFUSED)]
+    replication_upstream: Option<String>,
+    #[arg(long, env = "VAYLIX_REPLICATION_USER", help_heading = REFUSED)]
+    replication_user: Option<String>,
+    #[arg(long, env = "VAYLIX_REPLICATION_PASSWORD", hide_env_values = true, help_heading = REFUSED)]
+    replication_password: Option<String>,
+    #[arg(long, env = "VAYLIX_REPLICATION_ACK_TIMEOUT_MS", help_heading = REFUSED)]
+    replication_ack_timeout_ms: Option<u64>,
+    #[arg(long, env = "VAYLIX_REPLICATION_POLL_INTERVAL_MS", help_heading = REFUSED)]
+    replication_poll_interval_ms: Option<u64>,
+    #[arg(long, env = "VAYLIX_REPLICATION_FETCH_BATCH_SIZE", help_heading = REFUSED)]
+    replication_fetch_batch_size: Option<usize>,
+    #[arg(long, env = "VAYLIX_REPLICATION_STALE_AFTER_SECONDS", help_heading = REFUSED)]
+    replication_stale_after_seconds: Option<u64>,
+    #[arg(long, env = "VAYLIX_REPLICATION_HEARTBEAT_INTERVAL_MS", help_heading = REFUSED)]
+    replication_heartbeat_interval_ms: Option<u64>,
+    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MIN_MS", help_heading = REFUSED)]
+    replication_election_timeout_min_ms: Option<u64>,
+    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MAX_MS", help_heading = REFUSED)]
+    replication_election_timeout_max_ms: Option<u64>,
+}
+
+/// Name of the administrator when none is configured.
+pub(crate) const DEFAULT_USER: &str = "vaylix";
+/// Its password when none is configured. Serves listeners on loopback addresses only.
+pub(crate) const DEFAULT_PASSWORD: &str = "vaylix";
+
+const NETWORK: &str = "Network and sessions";
+const STORAGE: &str = "Storage";
+const ACCESS: &str = "Credentials";
+const LIMITS: &str = "Limits";
+const CLUSTER: &str = "Cluster";
+const REFUSED: &str = "Not available in this release (refused when given)";
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WalSync {
+    Buffered,
+    Flush,
+    Sync,
+}
+
+impl WalSync {
+    /// The word that stands for it in settings and reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Buffered => "buffered",
+            Self::Flush => "flush",
+            Self::Sync => "sync",
+        }
+    }
+
+    /// What an acknowledgement means, to complete "acknowledged writes are …".
+    pub(crate) fn promise(self) -> &'static str {
+        match self {
+            Self::Buffered | Self::Flush => "handed to the operating system, not yet on disk",
+            Self::Sync => "on disk",
+        }
+    }
+}
+
+/// Part a node takes in a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    Standalone,
+    Leader,
+    Follower,
+}
+
+/// How many nodes must have a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AckMode {
+    Local,
+    #[value(alias = "majority")]
+    Replica,
+    All,
+}
+
+/// The settings, and which of them the operator chose.
+pub(crate) struct Given {
+    pub(crate) flags: Flags,
+    /// Whether user or password were configured rather than left at their defaults.
+    pub(crate) credentials_configured: bool,
+    /// The first setting that was given although its feature does not exist, as the operator wrote it.
+    pub(crate) refused: Option<String>,
+}
+
+/// Reads the settings. Prints help, version or a usage error and ends the process where the command line asks
+/// for it or cannot be understood (exit status 0 or 2).
+pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Given {
+    match try_read(arguments) {
+        Ok(given) => given,
+        Err(error) => error.exit(),
+    }
+}
+
+fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap::Error> {
+    let mut command = Flags::command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let given = |id: &str| {
+        matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    };
+    let refused = command
+        .get_arguments()
+        .filter(|argument| argument.get_help_heading() == Some(REFUSED))
+        .filter(|argument| given(argument.get_id().as_str()))
+        // "off" is what there is.
+        .filter(|argument| {
+            let id = argument.get_id().as_str();
+            !matches!(id, "ssl" | "audit_commands")
+                || matches.get_one::<bool>(id).copied().unwrap_or_default()
+        })
+        .find_map(|argument| argument.get_long().map(|long| format!("--{long}")));
+    let credentials_configured = given("user") || given("password");
+    let flags = Flags::from_arg_matches(&matches)?;
+    let refused = match flags.replication_role {
+        Role::Standalone => refused,
+        Role::Leader | Role::Follower => refused.or_else(|| Some("--replication-role".to_owned())),
+    };
+    Ok(Given { flags, credentials_configured, refused })
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 would refuse everything; give at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Given, clap::Error> {
+        try_read(std::iter::once("vaylix").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let given = parse(&[]).unwrap();
+        assert_eq!(given.flags.bind, "127.0.0.1");
+        assert_eq!(given.flags.port, 9173);
+        assert_eq!(given.flags.wal_sync, WalSync::Sync);
+        assert_eq!(given.flags.data_dir, PathBuf::from("./default.vaylix"));
+        assert!(given.refused.is_none());
+        assert!(!given.credentials_configured);
+    }
+
+    #[test]
+    fn what_does_not_exist_is_refused_by_name() {
+        for (arguments, name) in [
+            (vec!["--ssl"], "--ssl"),
+            (vec!["--tls-cert", "x"], "--tls-cert"),
+            (vec!["--cluster-peers", "a@b:1"], "--cluster-peers"),
+            (vec!["--replication-role", "leader"], "--replication-role"),
+            (vec!["--audit-commands"], "--audit-commands"),
+        ] {
+            assert_eq!(parse(&arguments).unwrap().refused.as_deref(), Some(name), "{arguments:?}");
+        }
+        assert_eq!(parse(&["--ssl", "false"]).unwrap().refused, None);
+        assert_eq!(parse(&["--replication-role", "standalone"]).unwrap().refused, None);
+    }
+
+    #[test]
+    fn values_that_would_refuse_everybody_are_usage_errors() {
+        for arguments in
+            [["--max-connections", "0"], ["--max-key-bytes", "0"], ["--requests-per-second", "0"]]
+        {
+            assert_eq!(parse(&arguments).err().map(|e| e.exit_code()), Some(2), "{arguments:?}");
+        }
+        assert_eq!(parse(&["--port", "1", "--port", "2"]).err().map(|e| e.exit_code()), Some(2));
+        assert_eq!(parse(&["--wal-sync", "SYNC"]).err().map(|e| e.exit_code()), Some(2));
+    }
+
+    #[test]
+    fn majority_is_another_word_for_replica() {
+        assert_eq!(parse(&["--write-ack-mode", "majority"]).unwrap().flags.write_ack_mode, AckMode::Replica);
+    }
+}

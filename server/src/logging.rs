@@ -1,0 +1,16 @@
+//! Structured log lines with timestamps, on standard output.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Starts logging for the whole process. `RUST_LOG` chooses what is shown; by default everything from INFO up,
+/// of libraries from WARN up.
+pub(crate) fn start() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy()
+        .add_directive("openraft=warn".parse().expect("a constant directive"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal()).init();
+}

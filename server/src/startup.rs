@@ -1,0 +1,211 @@
+//! From settings to a serving node and back to a stopped one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use vaylix_access::{Administrator, Authentication, Door, Limits, Rate, Report, Secret, Settings};
+use vaylix_consensus::Node;
+use vaylix_dataplane::server::{Listener, Settings as ListenerSettings};
+use vaylix_engine::wal::SyncPolicy;
+use vaylix_proto::Text;
+use vaylix_proto::frame::FRAME_LEN_MAX;
+
+use crate::error::ServerError;
+use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, WalSync};
+use crate::signals::Signals;
+
+/// Replies of at least this many bytes are compressed, where compression was negotiated.
+const COMPRESSION_THRESHOLD_BYTES: usize = 1024;
+
+/// Random bytes in a generated password.
+const GENERATED_PASSWORD_BYTES: usize = 18;
+
+/// Settings that can be used.
+pub(crate) struct Config {
+    flags: Flags,
+    credentials: Credentials,
+}
+
+/// Where the administrator's credentials come from.
+enum Credentials {
+    /// Login is off.
+    None,
+    /// The operator chose them.
+    Configured,
+    /// The documented defaults, for a listener that only this machine reaches.
+    Default,
+    /// The default name with a password made for this start, for any other listener.
+    Generated(Secret),
+}
+
+impl Config {
+    /// Checks the settings against each other. Nothing has been touched yet when this refuses.
+    ///
+    /// # Errors
+    /// [`ServerError::Arguments`] for a setting whose feature does not exist.
+    pub(crate) fn check(given: Given) -> Result<Self, ServerError> {
+        if let Some(name) = given.refused {
+            return Err(ServerError::Arguments(format!("{name} is not available in this release")));
+        }
+        let loopback = given.flags.bind == "localhost"
+            || given.flags.bind.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        let credentials = if given.flags.disable_auth {
+            Credentials::None
+        } else if given.credentials_configured {
+            Credentials::Configured
+        } else if loopback {
+            Credentials::Default
+        } else {
+            Credentials::Generated(generate_password()?)
+        };
+        Ok(Self { flags: given.flags, credentials })
+    }
+
+    fn authentication(&self) -> Authentication {
+        let (password, explicit) = match &self.credentials {
+            Credentials::None => return Authentication::Disabled,
+            Credentials::Configured => (Secret::from(self.flags.password.as_str()), true),
+            Credentials::Default => (Secret::from(DEFAULT_PASSWORD), false),
+            Credentials::Generated(password) => (password.clone(), false),
+        };
+        let administrator = Administrator { user: Text::from(self.flags.user.as_str()), password, explicit };
+        Authentication::Required { administrator }
+    }
+
+    fn node(&self) -> vaylix_consensus::Config {
+        let flags = &self.flags;
+        let mut config = vaylix_consensus::Config::new(&flags.data_dir);
+        config.wal.sync = match flags.wal_sync {
+            WalSync::Sync => SyncPolicy::Sync,
+            WalSync::Flush => SyncPolicy::Flush,
+            WalSync::Buffered => SyncPolicy::Buffered,
+        };
+        config.wal.segment_size_bytes = flags.wal_segment_size_bytes;
+        config.retained_segments = flags.wal_retain_segments;
+        config.sweep_interval = Duration::from_secs(flags.expiration_sweep_interval_seconds);
+        config
+    }
+
+    fn limits(&self) -> Limits {
+        let flags = &self.flags;
+        Limits {
+            key_bytes_max: flags.max_key_bytes,
+            value_bytes_max: flags.max_value_bytes,
+            batch_keys_max: flags.max_keys_per_batch,
+            request_payload_bytes_max: flags.max_request_payload_bytes,
+            transaction_commands_max: flags.max_transaction_queue_len,
+            transaction_time_max: Duration::from_secs(flags.transaction_max_seconds),
+            request_rate: Rate { per_second: flags.requests_per_second, burst: flags.request_burst },
+        }
+    }
+
+    fn report(&self, address: SocketAddr, node: &Node) -> Report {
+        let flags = &self.flags;
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            git_sha: env!("VAYLIX_GIT_SHA").to_owned(),
+            data_dir: flags.data_dir.clone(),
+            backup_dir: flags.data_dir.join("backups"),
+            node_id: flags.node_id.clone(),
+            group_id: flags.replication_group_id.clone(),
+            advertise_addr: address.to_string(),
+            wal_sync_policy: flags.wal_sync.name().to_owned(),
+            wal_segment_size_bytes: flags.wal_segment_size_bytes,
+            wal_retain_segments: flags.wal_retain_segments as u64,
+            snapshot_interval: None,
+            expiration_sweep_interval: Some(Duration::from_secs(flags.expiration_sweep_interval_seconds)),
+            idle_timeout: flags.idle_timeout_seconds.map(Duration::from_secs),
+            slow_command_threshold: None,
+            storage_key_id: Some(node.status().storage_key_id),
+            tls: false,
+            mtls: false,
+            compression: !flags.disable_compression,
+            compression_threshold_bytes: COMPRESSION_THRESHOLD_BYTES as u64,
+            frame_len_max: u64::from(FRAME_LEN_MAX),
+        }
+    }
+}
+
+/// Starts the node, serves until a stop signal arrives, stops cleanly.
+///
+/// # Errors
+/// The first step that fails, with its stable code. What earlier steps created stays.
+pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
+    config.flags.data_dir =
+        std::path::absolute(&config.flags.data_dir).unwrap_or_else(|_| PathBuf::from(&config.flags.data_dir));
+    let mut signals = Signals::register().map_err(ServerError::Runtime)?;
+    // The port is taken before anything is created, so that a second start by mistake leaves no trace; it is
+    // served only once everything is recovered.
+    let listener = Listener::bind((config.flags.bind.as_str(), config.flags.port))
+        .await
+        .map_err(ServerError::Bind)?;
+    let address = listener.local_addr();
+
+    let node = Node::start(config.node()).await.map_err(ServerError::Start)?;
+    let report = config.report(address, &node);
+    let settings = Settings { authentication: config.authentication(), limits: config.limits(), report };
+    let door = Door::open(node.clone(), settings).await.map_err(ServerError::Open)?;
+
+    announce(&config, address, &door);
+    let settings = ListenerSettings {
+        max_connections: config.flags.max_connections,
+        handshake_timeout: Duration::from_millis(config.flags.handshake_timeout_ms),
+        idle_timeout: config.flags.idle_timeout_seconds.map(Duration::from_secs),
+        log_requests: config.flags.log_requests,
+        compression: !config.flags.disable_compression,
+        compression_threshold: COMPRESSION_THRESHOLD_BYTES,
+        ..ListenerSettings::default()
+    };
+    let stop = async move {
+        let signal = signals.stop().await;
+        info!(signal, "shutdown signal received");
+    };
+    listener.serve(door.clone(), settings, stop).await.map_err(|e| ServerError::Serve(address, e))?;
+    drop(door);
+    node.shutdown().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Says where the server is and what to do next, and warns of what an operator should not leave as it is.
+fn announce(config: &Config, address: SocketAddr, door: &Door) {
+    let flags = &config.flags;
+    info!("data in {}, acknowledged writes are {}", flags.data_dir.display(), flags.wal_sync.promise());
+    match &config.credentials {
+        Credentials::None => {
+            warn!("authentication is disabled: whoever reaches {address} may do everything");
+        }
+        Credentials::Configured if flags.user == DEFAULT_USER && flags.password == DEFAULT_PASSWORD => {
+            warn!("default credentials are configured explicitly; choose others outside of tests");
+        }
+        Credentials::Configured => {}
+        Credentials::Default => {
+            warn!("default credentials {DEFAULT_USER}/{DEFAULT_PASSWORD} serve this loopback listener");
+        }
+        Credentials::Generated(password) if door.administrator_created() => {
+            warn!(
+                "no credentials were configured for a listener beyond loopback: generated the password {} for \
+                 the administrator {}; it is shown only now",
+                password.expose(),
+                flags.user
+            );
+        }
+        Credentials::Generated(_) => {}
+    }
+    if flags.wal_sync != WalSync::Sync {
+        warn!("--wal-sync {} is unsafe: a power failure can lose acknowledged writes", flags.wal_sync.name());
+    }
+    info!("next: vaylix-client --host {} --port {} --user {}", address.ip(), address.port(), flags.user);
+    // Last, because it is the line that scripts wait for.
+    info!("listener ready on {address}");
+}
+
+/// A password nobody can guess: letters and digits only, so that it survives every shell and URL.
+fn generate_password() -> Result<Secret, ServerError> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0; GENERATED_PASSWORD_BYTES];
+    getrandom::fill(&mut random).map_err(ServerError::Randomness)?;
+    Ok(Secret::new(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()))
+}

@@ -1,0 +1,136 @@
+//! A server process on a free loopback port.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::binary;
+use crate::process::Process;
+
+/// The text the server logs once it accepts connections, followed by its address.
+const READY: &str = "listener ready on ";
+
+/// A running server with a data directory of its own.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    address: SocketAddr,
+    flags: Vec<String>,
+    data_dir: PathBuf,
+    /// Keeps a fresh directory alive as long as the server; `None` for a directory of the caller's.
+    owned_dir: Option<TempDir>,
+    /// What it logged until it was ready.
+    startup_log: Vec<String>,
+}
+
+impl Server {
+    /// Starts a server with these flags on a fresh data directory.
+    ///
+    /// # Errors
+    /// When it cannot be started or ends before it is ready; the message holds its output.
+    pub fn start(flags: &[&str]) -> Result<Self> {
+        let parent = TempDir::new().context("no temporary directory")?;
+        let data_dir = parent.path().join("data");
+        let mut server = Self::start_in(&data_dir, flags)?;
+        server.owned_dir = Some(parent);
+        Ok(server)
+    }
+
+    /// Starts a server with these flags on `data_dir`.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_in(data_dir: &Path, flags: &[&str]) -> Result<Self> {
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let (process, address, startup_log) = launch(data_dir, &flags)?;
+        Ok(Self { process, address, flags, data_dir: data_dir.to_owned(), owned_dir: None, startup_log })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it logged before it was ready.
+    #[must_use]
+    pub fn startup_log(&self) -> &[String] {
+        &self.startup_log
+    }
+
+    /// Stops it with this signal and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(&mut self, signal: &str) -> Result<ExitStatus> {
+        self.process.signal(signal)?;
+        self.process.wait()
+    }
+
+    /// Kills it outright, as a crash would.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again, after [`Server::stop`] or [`Server::kill`], on the same directory with the same flags.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        let (process, address, startup_log) = launch(&self.data_dir, &self.flags)?;
+        self.process = process;
+        self.address = address;
+        self.startup_log = startup_log;
+        Ok(())
+    }
+}
+
+/// The server's command line; `--port 0` lets the system choose.
+///
+/// # Errors
+/// When the binary cannot be found or built.
+pub fn command(data_dir: &Path, flags: &[String]) -> Result<Command> {
+    let mut command = Command::new(binary::SERVER.path()?);
+    command.arg("--port").arg("0").arg("--data-dir").arg(data_dir).args(flags);
+    // The surroundings of a test must not configure the server.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VAYLIX_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+fn launch(data_dir: &Path, flags: &[String]) -> Result<(Process, SocketAddr, Vec<String>)> {
+    let mut process = Process::spawn(command(data_dir, flags)?)?;
+    let mut log = Vec::new();
+    while let Some(line) = process.next_line()? {
+        let address = line.split_once(READY).and_then(|(_, rest)| rest.split_whitespace().next());
+        let address = address.map(str::parse).transpose().context("the ready line names no address")?;
+        log.push(line);
+        if let Some(address) = address {
+            return Ok((process, address, log));
+        }
+    }
+    let status = process.wait()?;
+    bail!("the server ended before it was ready ({status}):\n{}", log.join("\n"))
+}

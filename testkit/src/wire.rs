@@ -1,0 +1,160 @@
+//! A small blocking speaker of VTP2 for tests that need bytes, threads or raw sockets rather than the client.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Bytes, BytesMut};
+use vaylix_proto::frame::{Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder};
+use vaylix_proto::hello::{Capabilities, ClientHello, ServerHello};
+use vaylix_proto::request::{Metadata, Request};
+use vaylix_proto::response::Response;
+use vaylix_proto::{Command, ErrorReply, Reply, SetOptions, Text};
+
+use crate::process::PATIENCE;
+
+/// The administrator of a server that was started without credentials.
+pub const DEFAULT_LOGIN: (&str, &str) = ("vaylix", "vaylix");
+
+/// One connection after its hello.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    encoder: FrameEncoder,
+    decoder: FrameDecoder,
+    input: BytesMut,
+    output: BytesMut,
+    sent: u128,
+    received: u128,
+}
+
+impl Connection {
+    /// Connects and exchanges hellos, without compression.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub fn open(server: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, PATIENCE).context("cannot connect")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let mut connection = Self {
+            stream,
+            encoder: FrameEncoder::new(Compression::None, 0, FRAME_LEN_MAX),
+            decoder: FrameDecoder::new(FRAME_LEN_MAX),
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            sent: 0,
+            received: 0,
+        };
+        let hello = ClientHello {
+            client_name: Text::from_static("vaylix-test"),
+            client_version: Text::from_static(env!("CARGO_PKG_VERSION")),
+            capabilities: Capabilities::ALL,
+            desired_compression: Compression::None,
+            max_frame_len: FRAME_LEN_MAX,
+            auth_intent: true,
+        };
+        connection.encoder.encode(&mut connection.output, |body| hello.encode(body))?;
+        connection.flush()?;
+        let body = connection.frame()?.context("closed instead of a hello")?;
+        let hello = ServerHello::decode(body)?;
+        ensure!(hello.is_accepted(), "rejected: {hello:?}");
+        Ok(connection)
+    }
+
+    /// Connects and logs in with the default credentials.
+    ///
+    /// # Errors
+    /// As [`Connection::open`], and when the login is refused.
+    pub fn login(server: SocketAddr) -> Result<Self> {
+        let (user, password) = DEFAULT_LOGIN;
+        let mut connection = Self::open(server)?;
+        connection.call(&Command::Auth { user: user.into(), password: password.into() })??;
+        Ok(connection)
+    }
+
+    /// Puts a request into the output buffer.
+    ///
+    /// # Errors
+    /// When it does not fit in a frame.
+    pub fn send(&mut self, command: &Command) -> Result<()> {
+        self.sent += 1;
+        let id = self.sent.to_be_bytes();
+        self.encoder
+            .encode(&mut self.output, |body| Request::encode(id, &Metadata::default(), command, body))?;
+        Ok(())
+    }
+
+    /// Writes what [`Connection::send`] has collected.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub fn flush(&mut self) -> Result<()> {
+        self.stream.write_all(&self.output)?;
+        self.output.clear();
+        Ok(())
+    }
+
+    /// The next response, in request order, read as the answer to `command` outside a transaction.
+    ///
+    /// # Errors
+    /// When the connection is lost or the response cannot be understood or answers something else.
+    pub fn receive(&mut self, command: &Command) -> Result<Result<Reply, ErrorReply>> {
+        let body = self.frame()?.context("closed instead of a response")?;
+        let response = Response::decode(body)?;
+        self.received += 1;
+        ensure!(response.id == self.received.to_be_bytes(), "a response to another request");
+        Ok(response.reply(command.reply_shape(false))?)
+    }
+
+    /// One request and its response.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn call(&mut self, command: &Command) -> Result<Result<Reply, ErrorReply>> {
+        self.send(command)?;
+        self.flush()?;
+        self.receive(command)
+    }
+
+    fn frame(&mut self) -> Result<Option<Bytes>> {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            if let Some(body) = self.decoder.decode(&mut self.input)? {
+                return Ok(Some(body));
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(None),
+                Ok(read) => self.input.extend_from_slice(&chunk[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("cannot read"),
+            }
+        }
+    }
+}
+
+/// A plain SET.
+#[must_use]
+pub fn set_command(key: &str, value: impl Into<Bytes>) -> Command {
+    Command::Set { key: key.into(), value: value.into(), options: SetOptions::default() }
+}
+
+/// Stores `value` under `key` as the default administrator.
+///
+/// # Errors
+/// When the server cannot be reached or refuses.
+pub fn set(server: SocketAddr, key: &str, value: &[u8]) -> Result<()> {
+    match Connection::login(server)?.call(&set_command(key, value.to_vec()))?? {
+        Reply::Ok => Ok(()),
+        other => bail!("SET answered {other:?}"),
+    }
+}
+
+/// Bytes from hexadecimal digits.
+///
+/// # Errors
+/// When the text is not an even number of digits.
+pub fn unhex(text: &str) -> Result<Vec<u8>> {
+    ensure!(text.is_ascii() && text.len() % 2 == 0, "not hexadecimal: {text}");
+    (0..text.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&text[at..at + 2], 16)?)).collect()
+}
