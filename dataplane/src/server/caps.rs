@@ -53,7 +53,5 @@ pub(crate) const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
 /// Longest pause after a failed accept.
 pub(crate) const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
-const _: () = assert!(
-    REPLY_BYTES_HIGH >= READ_BYTES_MAX,
-    "a batch of small requests must be answerable in one write"
-);
+const _: () =
+    assert!(REPLY_BYTES_HIGH >= READ_BYTES_MAX, "a batch of small requests must be answerable in one write");

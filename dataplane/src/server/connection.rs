@@ -18,24 +18,22 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 use tracing::Span;
-use vaylix_access::{Admitted, Door, Metric};
+use vaylix_access::{Admitted, Metric};
 use vaylix_proto::error::WireError;
 use vaylix_proto::frame::FrameDecoder;
 use vaylix_proto::hello::Agreement;
 use vaylix_proto::request::Request;
 use vaylix_proto::{ErrorReply, Reply};
 
-use super::caps::{
-    HOUSEKEEPING_EVERY, READ_BYTES_MAX, READ_BYTES_MIN, REQUESTS_PER_TURN, WRITE_STALL_MAX,
-};
-use super::fit;
 use super::attend::Server;
+use super::caps::{HOUSEKEEPING_EVERY, READ_BYTES_MAX, READ_BYTES_MIN, REQUESTS_PER_TURN, WRITE_STALL_MAX};
+use super::fit;
 use super::registry::Member;
 use super::replies::{Outbox, Replies, Unanswerable};
 use super::session::{Session, Step, check_deadline, deadline, deadline_exceeded};
@@ -53,7 +51,7 @@ pub(crate) enum End {
     #[error("idle timeout")]
     Idle,
     /// What came is not a frame, or not a request: nothing behind it can be understood.
-    #[error("malformed input: [{}] {0}", .0.code())]
+    #[error("malformed input: [{code}] {0}", code = .0.code())]
     Malformed(WireError),
     /// The agreed frames are too small for any answer.
     #[error("the negotiated frame length is too small for the answer")]
@@ -241,8 +239,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             let opcode = request.opcode.name();
             tracing::info!(target: "server.connection", parent: &self.span, opcode, "request");
         }
-        let decision =
-            self.session.decide(&request, self.clock.received_at, now, self.replies.has_writes());
+        let decision = self.session.decide(&request, self.clock.received_at, now, self.replies.has_writes());
         let answer = match decision {
             Ok(step) => match self.perform(&request, step).await? {
                 Some(answer) => answer,
@@ -369,11 +366,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             if outbox.has_backlog() {
                 break;
             }
-            let mut finish = pin!(self.server.door.finish(write));
-            match poll_fn(|context| Poll::Ready(finish.as_mut().poll(context))).await {
-                Poll::Ready(answer) => self.replies.finish_write(answer)?,
-                Poll::Pending if has_yielded => break,
-                Poll::Pending => {
+            match now_or_never(self.server.door.finish(write)).await {
+                Some(answer) => self.replies.finish_write(answer)?,
+                None if has_yielded => break,
+                None => {
                     has_yielded = true;
                     tokio::task::yield_now().await;
                 }
@@ -486,6 +482,16 @@ where
             drop(outbox.poll_send(stream, context));
         }
         output
+    })
+    .await
+}
+
+/// What `work` yields if it takes no waiting.
+async fn now_or_never<F: Future>(work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
     })
     .await
 }

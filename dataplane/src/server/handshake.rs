@@ -38,7 +38,7 @@ pub(crate) enum Failed {
     #[error("no hello in time")]
     Late,
     /// It was no hello.
-    #[error("malformed hello: [{}] {0}", .0.code())]
+    #[error("malformed hello: [{code}] {0}", code = .0.code())]
     Malformed(#[from] WireError),
     /// The client has been told why.
     #[error("hello rejected")]

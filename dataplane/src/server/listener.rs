@@ -134,8 +134,7 @@ impl Pause {
             // That client has gone again; the next one is not concerned.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => None,
             Err(_) => {
-                let pause =
-                    self.0.map_or(ACCEPT_PAUSE_MIN, |(last, _)| (2 * last).min(ACCEPT_PAUSE_MAX));
+                let pause = self.0.map_or(ACCEPT_PAUSE_MIN, |(last, _)| (2 * last).min(ACCEPT_PAUSE_MAX));
                 Some((pause, Instant::now() + pause))
             }
         };

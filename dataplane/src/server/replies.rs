@@ -152,7 +152,9 @@ impl Outbox {
     }
 
     fn frame(&mut self, id: RequestId, answer: &Result<Reply, ErrorReply>) -> Result<(), Unanswerable> {
-        self.encoder.encode(&mut self.encoded, |body| encode_reply(id, answer, body)).map_err(|_| Unanswerable)
+        self.encoder
+            .encode(&mut self.encoded, |body| encode_reply(id, answer, body))
+            .map_err(|_| Unanswerable)
     }
 
     /// The longest body that may be sent.

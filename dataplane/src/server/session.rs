@@ -30,10 +30,7 @@ pub(crate) enum Step {
     /// Answer it.
     Answer(Reply),
     /// Check a password, then call [`Session::enter`].
-    Login {
-        user: Text,
-        password: Text,
-    },
+    Login { user: Text, password: Text },
     /// Put it on its way; it may join earlier writes.
     Write(Admitted),
     /// Carry it out when earlier writes have ended.
@@ -131,7 +128,8 @@ impl Session {
             Admission::Run(admitted) if admitted.is_write() => Step::Write(admitted),
             Admission::Run(admitted) => Step::Alone(admitted),
             Admission::Queue(admitted) => {
-                let transaction = self.transaction.as_mut().expect("the door queues in open transactions only");
+                let transaction =
+                    self.transaction.as_mut().expect("the door queues in open transactions only");
                 transaction.queue(admitted, payload_len).map_err(|TooLarge| refusal::quota_exceeded())?;
                 Step::Answer(Reply::Value(QUEUED.into()))
             }
