@@ -1,0 +1,4 @@
+//! Tests of the wire contract, by subject.
+
+mod text;
+mod vectors;
