@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use vaylix_access::{
-    Admission, Admitted, Administrator, Authentication, Door, Identity, Limits, Report, Settings, Standing,
+    Administrator, Admission, Admitted, Authentication, Door, Identity, Limits, Report, Settings, Standing,
     Transaction,
 };
 use vaylix_consensus::{Config, Node};
-use vaylix_proto::{
-    Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text,
-};
+use vaylix_proto::{Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text};
 
 pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -60,7 +58,11 @@ impl Server {
         Self::start_in(tempfile::tempdir().unwrap(), authentication, Limits::default()).await
     }
 
-    pub(crate) async fn start_in(dir: tempfile::TempDir, authentication: Authentication, limits: Limits) -> Self {
+    pub(crate) async fn start_in(
+        dir: tempfile::TempDir,
+        authentication: Authentication,
+        limits: Limits,
+    ) -> Self {
         let node = Node::start(Config::new(dir.path())).await.unwrap();
         let settings = Settings { authentication, limits, report: report(dir.path()) };
         Self { door: Door::open(node, settings).await.unwrap(), dir }
@@ -97,7 +99,8 @@ impl Server {
             format!("create role {name}-role"),
             format!("grant role {name}-role to {name}"),
         ];
-        let grant = |(permission, pattern)| format!("grant permission {permission} on {pattern} to {name}-role");
+        let grant =
+            |(permission, pattern)| format!("grant permission {permission} on {pattern} to {name}-role");
         lines.extend(grants.iter().map(|(permission, pattern)| grant((permission, pattern))));
         for line in lines {
             assert_eq!(root.line(&line).await, "OK", "{line}");
@@ -195,8 +198,10 @@ pub(crate) fn shown(reply: &Reply) -> String {
             shown.join(", ")
         }
         Reply::Strings(values) => {
-            let shown: Vec<String> =
-                values.iter().map(|value| value.as_ref().map_or("(nil)".into(), |value| text(value))).collect();
+            let shown: Vec<String> = values
+                .iter()
+                .map(|value| value.as_ref().map_or("(nil)".into(), |value| text(value)))
+                .collect();
             shown.join(", ")
         }
         Reply::Scan(page) => {
@@ -244,9 +249,7 @@ pub(crate) fn parse(line: &str) -> Command {
         ["expire", key, n] => C::Expire { key: text(key), seconds: n.parse().unwrap() },
         ["ttl", key] => C::Ttl { key: text(key) },
         ["persist", key] => C::Persist { key: text(key) },
-        ["rename", source, destination] => {
-            C::Rename { source: text(source), destination: text(destination) }
-        }
+        ["rename", source, destination] => C::Rename { source: text(source), destination: text(destination) },
         ["renamenx", source, destination] => {
             C::RenameNx { source: text(source), destination: text(destination) }
         }

@@ -10,11 +10,11 @@ use openraft::{BasicNode, EntryPayload, LogId, SnapshotMeta, StoredMembership};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use vaylix_engine::keyring::Keyring;
-use vaylix_engine::snapshot::{self, SnapshotInfo};
 use vaylix_engine::error::StorageError;
+use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::op::Batch;
+use vaylix_engine::snapshot::{self, SnapshotInfo};
 use vaylix_engine::state::{Reader, Root, State};
 use vaylix_proto::Code;
 
@@ -117,6 +117,11 @@ impl Machine {
             snapshot_due: Notify::new(),
             entries: AtomicU64::new(0),
         })
+    }
+
+    /// The key that seals what is written now.
+    pub(crate) fn storage_key_id(&self) -> String {
+        self.keyring.active().id().to_string()
     }
 
     pub(crate) fn reader(&self) -> &Reader {

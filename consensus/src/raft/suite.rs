@@ -84,10 +84,8 @@ impl RaftStateMachine<TypeConfig> for Gapless {
         let mut applied = Vec::new();
         for entry in entries {
             let log_id = entry.log_id;
-            let blank = |index| Entry {
-                log_id: LogId::new(log_id.leader_id, index),
-                payload: EntryPayload::Blank,
-            };
+            let blank =
+                |index| Entry { log_id: LogId::new(log_id.leader_id, index), payload: EntryPayload::Blank };
             self.inner.apply((self.next..log_id.index).map(blank).collect::<Vec<_>>()).await?;
             applied.extend(self.inner.apply([entry]).await?);
             self.next = log_id.index + 1;
