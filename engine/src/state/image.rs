@@ -3,8 +3,10 @@
 //! ```text
 //! image      magic "VXSTATE" (7), format u8 = 1,
 //!            applied u64 (0: nothing yet), time_ms u64, access_revision u64,
-//!            record count u64, records, key count u64, keys, end "END." (4)
+//!            record count u64, records, keys, prepared u8 (0 or 1), restore if it is 1, end "END." (4)
 //! record     name length u32, content length u32, name, content
+//! keys       key count u64, that many times key
+//! restore    identity u64, parts u32, entries counted u64, time of the last part u64, keys
 //! key        key length u32, value length u32, version u64, deadline u64 (0: none), key, value
 //! ```
 //! Numbers are little-endian, lengths are in bytes, names and keys are UTF-8 and strictly ascending, and a
@@ -20,6 +22,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::entry::Entry;
+use super::keyspace::Keyspace;
+use super::restore::Prepared;
 use super::root::Root;
 use crate::sequence::Sequence;
 
@@ -62,14 +66,14 @@ impl Root {
             sink.write_all(name.as_bytes())?;
             sink.write_all(content)?;
         }
-        write_u64(sink, self.keys.len() as u64)?;
-        for entry in self.keys.iter() {
-            write_len(sink, entry.key_bytes().len())?;
-            write_len(sink, entry.value().len())?;
-            write_u64(sink, entry.version())?;
-            write_u64(sink, entry.expires_at_ms().unwrap_or(0))?;
-            sink.write_all(entry.key_bytes())?;
-            sink.write_all(entry.value())?;
+        write_keys(sink, &self.keys)?;
+        sink.write_all(&[u8::from(self.prepared.is_some())])?;
+        if let Some(prepared) = &self.prepared {
+            write_u64(sink, prepared.restore)?;
+            sink.write_all(&prepared.parts.to_le_bytes())?;
+            write_u64(sink, prepared.counted)?;
+            write_u64(sink, prepared.touched_ms)?;
+            write_keys(sink, &prepared.keys)?;
         }
         sink.write_all(END)
     }
@@ -100,15 +104,12 @@ impl Root {
             }
             root.system.insert(name, Bytes::copy_from_slice(image.bytes(content_len.into())?));
         }
-        let mut last: Option<Entry> = None;
-        for _ in 0..image.u64()? {
-            let entry = image.entry()?;
-            if last.is_some_and(|last| last >= entry) {
-                return Err(DecodeError::Malformed("keys are not in order"));
-            }
-            root.keys.put(entry.clone());
-            last = Some(entry);
-        }
+        image.keys(&mut root.keys)?;
+        root.prepared = match image.array()? {
+            [0] => None,
+            [1] => Some(image.prepared()?),
+            _ => return Err(DecodeError::Malformed("neither with nor without a prepared restore")),
+        };
         if image.array()? == *END { Ok(root) } else { Err(DecodeError::Malformed("the end mark is missing")) }
     }
 }
@@ -120,6 +121,27 @@ struct Image<R> {
 }
 
 impl<R: Read> Image<R> {
+    fn prepared(&mut self) -> Result<Prepared, DecodeError> {
+        let restore = self.u64()?;
+        let (parts, counted, touched_ms) = (self.u32()?, self.u64()?, self.u64()?);
+        let mut prepared = Prepared { parts, counted, ..Prepared::new(restore, touched_ms) };
+        self.keys(&mut prepared.keys)?;
+        Ok(prepared)
+    }
+
+    fn keys(&mut self, keys: &mut Keyspace) -> Result<(), DecodeError> {
+        let mut last: Option<Entry> = None;
+        for _ in 0..self.u64()? {
+            let entry = self.entry()?;
+            if last.is_some_and(|last| last >= entry) {
+                return Err(DecodeError::Malformed("keys are not in order"));
+            }
+            keys.put(entry.clone());
+            last = Some(entry);
+        }
+        Ok(())
+    }
+
     fn entry(&mut self) -> Result<Entry, DecodeError> {
         let (key_len, value_len) = (self.u32()?, self.u32()?);
         let (version, expires_at_ms) = (self.u64()?, self.u64()?);
@@ -154,6 +176,19 @@ impl<R: Read> Image<R> {
         self.source.read_exact(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+fn write_keys(sink: &mut impl Write, keys: &Keyspace) -> io::Result<()> {
+    write_u64(sink, keys.len() as u64)?;
+    for entry in keys.iter() {
+        write_len(sink, entry.key_bytes().len())?;
+        write_len(sink, entry.value().len())?;
+        write_u64(sink, entry.version())?;
+        write_u64(sink, entry.expires_at_ms().unwrap_or(0))?;
+        sink.write_all(entry.key_bytes())?;
+        sink.write_all(entry.value())?;
+    }
+    Ok(())
 }
 
 fn write_u64(sink: &mut impl Write, number: u64) -> io::Result<()> {
