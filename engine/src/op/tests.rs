@@ -61,6 +61,8 @@ fn every_op() -> Batch<'static> {
                     SystemChange::Delete { key: "n".into() },
                 ],
             },
+            Op::RestorePart { restore: 5, part: 0, entries: vec![] },
+            Op::RestoreCommit { restore: 5, parts: 1 },
         ],
     }
 }
@@ -153,6 +155,8 @@ fn transactions_do_not_nest() {
         Op::Exec(vec![]),
         Op::Sweep { limit: 1 },
         Op::Restore { entries: vec![] },
+        Op::RestorePart { restore: 0, part: 0, entries: vec![] },
+        Op::RestoreCommit { restore: 0, parts: 0 },
         Op::System { expect_revision: 0, changes: vec![] },
     ] {
         assert!(matches!(Batch::decode(&nested(op)), Err(DecodeError::Nested)));

@@ -16,6 +16,9 @@ fn sample() -> Bench {
         expect_revision: 0,
         changes: vec![SystemChange::Put { key: "user/a".into(), value: b"\0\xff"[..].into() }],
     }]);
+    let entries =
+        vec![RestoreEntry { key: "p".into(), value: b"q"[..].into(), expires_at_ms: None, version: 2 }];
+    bench.apply(vec![Op::RestorePart { restore: 7, part: 0, entries }]);
     bench.now_ms += 5;
     bench.apply(vec![]);
     bench
@@ -36,6 +39,10 @@ fn everything_survives_the_way_through_bytes() {
     for command in [incr("a"), Command::Count, set("soon", "4"), Command::List] {
         assert_eq!(other.run(&command), bench.run(&command), "{command:?}");
     }
+    let commit = || vec![Op::RestoreCommit { restore: 7, parts: 1 }];
+    assert_eq!(other.apply(commit()), [Outcome::Reply(Reply::Count(1))]);
+    assert_eq!(bench.apply(commit()), [Outcome::Reply(Reply::Count(1))]);
+    assert_eq!((other.run(&get("p")), bench.run(&get("p"))), (value("q"), value("q")));
     assert_eq!(encoded(&other.state.root()), encoded(&bench.state.root()));
 }
 
@@ -52,7 +59,7 @@ fn the_format_is_what_it_was() {
         \x02\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\
         \x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0nc\
         \x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\x03\x01\0\0\0\0\0\0kv\
-        END.";
+        \0END.";
     assert_eq!(encoded(&bench.state.root()), golden);
 }
 
@@ -92,7 +99,7 @@ fn order_text_and_versions_are_checked() {
     };
     let image = |keys: &[Vec<u8>]| {
         let count = (keys.len() as u64).to_le_bytes();
-        Root::decode(&[&head[..], &count, &keys.concat(), b"END."].concat()[..]).map(|root| root.len())
+        Root::decode(&[&head[..], &count, &keys.concat(), b"\0END."].concat()[..]).map(|root| root.len())
     };
     assert_eq!(image(&[key(b"a", 1), key(b"b", 1)]).unwrap(), 2);
     for wrong in [

@@ -3,6 +3,7 @@
 mod image;
 mod model;
 mod readers;
+mod restoring;
 mod rules;
 mod scanning;
 mod system;
