@@ -96,7 +96,6 @@ impl Worker {
             }
             let job = waiting.pop_front().expect("the front was just looked at");
             if job.access_revision.is_some_and(|admitted| admitted != revision) {
-                self.counters.stale.add(1);
                 self.answer(std::iter::once((job, Err(ProposeError::Stale))));
                 continue;
             }
@@ -130,6 +129,9 @@ impl Worker {
 
     fn answer(&self, answers: impl Iterator<Item = (Job, Answer)>) {
         self.jobs.answered(answers.map(|(job, answer)| {
+            if answer == Err(ProposeError::Stale) {
+                self.counters.stale.add(1);
+            }
             // A caller that no longer listens does not mind.
             drop(job.answer.send(answer));
             job.bytes
