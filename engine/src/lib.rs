@@ -7,6 +7,7 @@ mod blob;
 mod crash;
 mod cursor;
 pub mod disk;
+pub mod dump;
 pub mod error;
 pub mod glob;
 pub mod keyring;

@@ -71,8 +71,7 @@ impl<'a> Draft<'a> {
             }
             Op::Clear => {
                 if self.keys.len() > 0 {
-                    self.keys.clear();
-                    self.changes.everything();
+                    self.changes.everything(self.keys.clear());
                 }
                 Reply::Ok
             }
@@ -110,8 +109,7 @@ impl<'a> Draft<'a> {
 
     /// Replaces every key and answers how many entries counted.
     pub(super) fn restore(&mut self, entries: &[RestoreEntry<'_>]) -> Reply {
-        self.keys.clear();
-        self.changes.everything();
+        self.changes.everything(self.keys.clear());
         let mut restored = 0;
         for entry in entries.iter().filter(|entry| entry.expires_at_ms.is_none_or(|at| at > self.now_ms)) {
             let deadline = entry.expires_at_ms.and_then(NonZeroU64::new);

@@ -27,9 +27,6 @@ const MAGIC: &[u8; 7] = b"VXSTATE";
 const FORMAT: u8 = 1;
 const END: &[u8; 4] = b"END.";
 
-/// How much is reserved for a key or value before its bytes are there.
-const RESERVE_BYTES_MAX: usize = 64 * 1024;
-
 /// Why bytes are not an image.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -82,7 +79,7 @@ impl Root {
     /// # Errors
     /// [`DecodeError`], for anything that [`Root::encode`] does not write.
     pub fn decode(source: impl Read) -> Result<Self, DecodeError> {
-        let mut image = Image(source);
+        let mut image = Image { source, scratch: Vec::new() };
         if image.array()? != *MAGIC {
             return Err(DecodeError::Magic);
         }
@@ -95,12 +92,13 @@ impl Root {
         root.access_revision = image.u64()?;
         for _ in 0..image.u64()? {
             let (name_len, content_len) = (image.u32()?, image.u32()?);
-            let name = ByteString::try_from(image.bytes(name_len)?)
+            let name = std::str::from_utf8(image.bytes(name_len.into())?)
+                .map(ByteString::from)
                 .map_err(|_| DecodeError::Malformed("the name of a record is not UTF-8"))?;
             if root.system.get_max().is_some_and(|(last, _)| *last >= name) {
                 return Err(DecodeError::Malformed("records are not in order"));
             }
-            root.system.insert(name, Bytes::from(image.bytes(content_len)?));
+            root.system.insert(name, Bytes::copy_from_slice(image.bytes(content_len.into())?));
         }
         let mut last: Option<Entry> = None;
         for _ in 0..image.u64()? {
@@ -116,28 +114,31 @@ impl Root {
 }
 
 /// A source of the parts of an image.
-struct Image<R>(R);
+struct Image<R> {
+    source: R,
+    scratch: Vec<u8>,
+}
 
 impl<R: Read> Image<R> {
     fn entry(&mut self) -> Result<Entry, DecodeError> {
         let (key_len, value_len) = (self.u32()?, self.u32()?);
         let (version, expires_at_ms) = (self.u64()?, self.u64()?);
-        let key = self.bytes(key_len)?;
-        let value = self.bytes(value_len)?;
-        if std::str::from_utf8(&key).is_err() {
+        let bytes = self.bytes(u64::from(key_len) + u64::from(value_len))?;
+        let (key, value) = bytes.split_at(key_len as usize);
+        if std::str::from_utf8(key).is_err() {
             return Err(DecodeError::Malformed("a key is not UTF-8"));
         }
         if version == 0 {
             return Err(DecodeError::Malformed("a version is 0"));
         }
-        Ok(Entry::new(&key, &value, version, NonZeroU64::new(expires_at_ms)))
+        Ok(Entry::new(key, value, version, NonZeroU64::new(expires_at_ms)))
     }
 
-    fn bytes(&mut self, len: u32) -> io::Result<Vec<u8>> {
-        let len = len as usize;
-        let mut bytes = Vec::with_capacity(len.min(RESERVE_BYTES_MAX));
-        self.0.by_ref().take(len as u64).read_to_end(&mut bytes)?;
-        if bytes.len() == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    /// The next `len` bytes. What is kept for them grows with what arrives.
+    fn bytes(&mut self, len: u64) -> io::Result<&[u8]> {
+        self.scratch.clear();
+        let arrived = self.source.by_ref().take(len).read_to_end(&mut self.scratch)?;
+        if arrived as u64 == len { Ok(&self.scratch) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     fn u32(&mut self) -> io::Result<u32> {
@@ -150,7 +151,7 @@ impl<R: Read> Image<R> {
 
     fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
-        self.0.read_exact(&mut bytes)?;
+        self.source.read_exact(&mut bytes)?;
         Ok(bytes)
     }
 }

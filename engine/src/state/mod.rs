@@ -133,8 +133,8 @@ impl State {
     /// before see it from then on.
     pub fn replace(&mut self, root: Root) {
         let mut held = self.shared.root.lock();
-        *held = root;
-        self.changes.everything();
+        let replaced = std::mem::replace(&mut *held, root);
+        self.changes.everything(replaced.keys);
         self.shared.index.publish(&mut self.changes, &held.keys);
         self.shared.publish_figures(&held);
     }
