@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
-use vaylix_consensus::{Config, Node, Payload, ProposeError, Proposal, Role, limits};
+use vaylix_consensus::{Config, Node, Payload, Proposal, ProposeError, Role, limits};
 use vaylix_engine::op::{RestoreEntry, SystemChange};
 use vaylix_engine::wal;
 use vaylix_proto::{Command, Expiration, Reply, SetOptions};

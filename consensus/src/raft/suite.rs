@@ -7,7 +7,8 @@ use std::sync::Arc;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{
-    BasicNode, EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError, StoredMembership, Vote,
+    BasicNode, EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError, StoredMembership,
+    Vote,
 };
 use tempfile::TempDir;
 use vaylix_engine::keyring::Keyring;
@@ -74,7 +75,11 @@ impl RaftLogReader<TypeConfig> for Unpurged {
         self.0.try_get_log_entries(range).await
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError<u64>> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError<u64>> {
         self.0.limited_get_log_entries(start, end).await
     }
 }
@@ -98,13 +103,18 @@ impl RaftLogStorage<TypeConfig> for Unpurged {
         self.0.read_vote().await
     }
 
-    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<TypeConfig>) -> Result<(), StorageError<u64>>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        flushed: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError<u64>>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
         let purged = self.0.get_log_state().await?.last_purged_log_id.map(|id| id.index);
-        let unpurged: Vec<_> = entries.into_iter().filter(|entry| Some(entry.log_id.index) > purged).collect();
+        let unpurged: Vec<_> =
+            entries.into_iter().filter(|entry| Some(entry.log_id.index) > purged).collect();
         self.0.append(unpurged, flushed).await
     }
 
@@ -141,10 +151,8 @@ impl RaftStateMachine<TypeConfig> for Gapless {
         let mut applied = Vec::new();
         for entry in entries {
             let log_id = entry.log_id;
-            let blank = |index| Entry {
-                log_id: LogId::new(log_id.leader_id, index),
-                payload: EntryPayload::Blank,
-            };
+            let blank =
+                |index| Entry { log_id: LogId::new(log_id.leader_id, index), payload: EntryPayload::Blank };
             self.inner.apply((self.next..log_id.index).map(blank).collect::<Vec<_>>()).await?;
             applied.extend(self.inner.apply([entry]).await?);
             self.next = log_id.index + 1;
