@@ -199,6 +199,7 @@ impl Node {
     pub fn status(&self) -> Status {
         let inner = &*self.0;
         let office = raft::office(&inner.raft);
+        let applied_index = inner.machine.applied_record_index();
         Status {
             identity: inner.identity,
             role: office.role,
@@ -208,8 +209,8 @@ impl Node {
             reads_open: inner.gate.is_open(),
             last_index: office.last_index,
             durable_index: inner.wal.durable_index().unwrap_or(0),
-            commit_index: office.applied_index,
-            applied_index: inner.machine.applied_record_index(),
+            commit_index: office.applied_index.max(applied_index),
+            applied_index,
             access_revision: inner.reader.access_revision(),
             time_ms: inner.reader.now(0),
             wal: inner.wal.stats(),
