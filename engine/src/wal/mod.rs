@@ -135,7 +135,7 @@ impl Wal {
     /// above [`BODY_BYTES_MAX`], `done` is called with an error and nothing is appended.
     ///
     /// # Panics
-    /// When the records do not continue the log without a gap. A log that never held anything may begin anywhere.
+    /// When the records do not continue the log without a gap, or no index is left behind them. A log that never held anything may begin anywhere.
     pub fn append(&self, records: Vec<Record>, done: Completion) {
         if let Err((error, done)) = self.enqueue(records, done) {
             done(Err(error));
@@ -221,7 +221,11 @@ impl Wal {
     ///
     /// # Errors
     /// `ENG-011` when the log is closed or has failed.
+    ///
+    /// # Panics
+    /// When no index is left behind the record.
     pub fn purge_to(&self, up_to_inclusive: RecordId) -> Result<(), StorageError> {
+        assert!(up_to_inclusive.index < u64::MAX, "no index is left behind the last purged record");
         let answer = {
             let mut state = self.0.shared.state.lock();
             if state.log.origin.is_some_and(|origin| up_to_inclusive.index <= origin.index) {

@@ -118,7 +118,7 @@ impl Writer {
             state.stats.appended_records += records.len() as u64;
         }
         for done in dones {
-            done(written.as_ref().map(|()| ()).map_err(|error| std::io::Error::other(error.to_string())));
+            done(written.as_ref().copied().map_err(|error| std::io::Error::other(error.to_string())));
         }
         written
     }
@@ -277,7 +277,7 @@ impl Writer {
         if everything {
             // It supersedes: what truncated records there are behind `up_to` must not come back when the segment that
             // superseded them goes.
-            let start = up_to.index.checked_add(1).expect("no record has the last index there is");
+            let start = up_to.index + 1;
             self.replace_active(start, Some(up_to), true)?;
         }
         let purged = self.shared.state.lock().log.purge(up_to);
