@@ -1,9 +1,9 @@
 //! The log: what was appended is on disk before anybody is told so.
 //!
 //! # On disk
-//! `wal/origin.bin` says where the log begins ([`origin`]). Segments hold the records: one is being written
-//! (`active-<start>.wal`), the others are finished (`<start>-<end>.wal`). A segment is a [header](header) sector and
-//! then [frames](frame), each one or more whole [sectors](sector) of 512 bytes; a finished segment ends with its last
+//! `wal/origin.bin` says where the log begins (`origin`). Segments hold the records: one is being written
+//! (`active-<start>.wal`), the others are finished (`<start>-<end>.wal`). A segment is a header sector (`header`) and
+//! then frames (`frame`), each one or more whole sectors (`sector`) of 512 bytes; a finished segment ends with its last
 //! frame, the active one goes on with zeros. One frame is what was written and synced at once.
 //!
 //! # Rules
@@ -23,7 +23,7 @@
 //! - Purge: replace the origin; when everything is purged, rotate to a superseding segment behind it; remove the segments
 //!   that are wholly at or below it, oldest first. The replacement of the origin is the one step that matters.
 //!
-//! [Recovery](recovery) finishes what was begun and refuses everything else that does not fit.
+//! Recovery (`recovery`) finishes what was begun and refuses everything else that does not fit.
 
 mod config;
 mod frame;

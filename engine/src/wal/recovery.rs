@@ -316,7 +316,7 @@ fn seal(dir: &DataDir, live: Live) -> Result<Kept, StorageError> {
     if let Name::Active { start } = found.name {
         let mut file = dir.disk().open(&path)?;
         file.resize(end)?;
-        file.sync()?;
+        file.sync_all()?;
         path = Name::Sealed { start, end: last.index }.path(&dir.wal());
         file.rename(&path)?;
         dir.disk().sync_directory(&dir.wal())?;

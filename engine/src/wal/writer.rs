@@ -194,8 +194,12 @@ impl Writer {
 
     /// Makes everything written durable.
     fn sync(&mut self) -> Result<(), StorageError> {
+        self.sync_by(DiskFile::sync)
+    }
+
+    fn sync_by(&mut self, sync: fn(&DiskFile) -> Result<(), StorageError>) -> Result<(), StorageError> {
         let begun = Instant::now();
-        self.active.file.sync()?;
+        sync(&self.active.file)?;
         let took = begun.elapsed();
         self.active.synced = self.active.ordinal;
         self.unsynced_since = None;
@@ -211,7 +215,7 @@ impl Writer {
             return Ok(());
         }
         self.active.file.resize(self.active.end)?;
-        self.sync()?;
+        self.sync_by(DiskFile::sync_all)?;
         {
             // Readers open segments by name, hence under the lock.
             let mut state = self.shared.state.lock();
