@@ -101,7 +101,7 @@ pub fn load(dir: &DataDir, keyring: &Keyring) -> Result<Option<Reader<BufReader<
 /// the file.
 ///
 /// # Errors
-/// As [`write`], apart from the snapshot in place.
+/// As [`write()`], apart from the snapshot in place.
 pub fn write_file(
     path: &Path,
     keyring: &Keyring,
