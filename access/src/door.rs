@@ -9,8 +9,8 @@ use vaylix_consensus::{Node, Payload, Proposal, ProposeError, Role};
 use vaylix_engine::state::{Reader, Root};
 use vaylix_proto::{Command, ErrorReply};
 
-use crate::backup::LastSnapshot;
 use crate::admission::{Admission, Admitted, Standing, Transaction, Way};
+use crate::backup::LastSnapshot;
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use vaylix_access::{
-    Admission, Admitted, Administrator, Authentication, Door, Identity, Limits, Report, Settings, Standing,
+    Administrator, Admission, Admitted, Authentication, Door, Identity, Limits, Report, Settings, Standing,
     Transaction,
 };
 use vaylix_consensus::{Config, Node};
-use vaylix_proto::{
-    Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text,
-};
+use vaylix_proto::{Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text};
 
 pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -49,21 +47,29 @@ pub(crate) fn report(dir: &Path) -> Report {
     }
 }
 
+/// Runs a test in a directory of its own. When it ends, however it does, everything on the runtime ends
+/// before the directory is removed.
+pub(crate) fn run(test: impl AsyncFnOnce(PathBuf)) {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(test(dir.path().into()));
+}
+
 /// A server without a network.
 pub(crate) struct Server {
     pub(crate) door: Door,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
 }
 
 impl Server {
-    pub(crate) async fn start(authentication: Authentication) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), authentication, Limits::default()).await
+    pub(crate) async fn start(dir: &Path, authentication: Authentication) -> Self {
+        Self::start_limited(dir, authentication, Limits::default()).await
     }
 
-    pub(crate) async fn start_in(dir: tempfile::TempDir, authentication: Authentication, limits: Limits) -> Self {
-        let node = Node::start(Config::new(dir.path())).await.unwrap();
-        let settings = Settings { authentication, limits, report: report(dir.path()) };
-        Self { door: Door::open(node, settings).await.unwrap(), dir }
+    pub(crate) async fn start_limited(dir: &Path, authentication: Authentication, limits: Limits) -> Self {
+        let node = Node::start(Config::new(dir)).await.unwrap();
+        let settings = Settings { authentication, limits, report: report(dir) };
+        Self { door: Door::open(node, settings).await.unwrap(), dir: dir.into() }
     }
 
     /// Stops cleanly and starts again on the same files.
@@ -72,11 +78,7 @@ impl Server {
         let node = door.node().clone();
         drop(door);
         node.shutdown().await.unwrap();
-        Self::start_in(dir, authentication, Limits::default()).await
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().into()
+        Self::start(&dir, authentication).await
     }
 
     /// A session of nobody yet.
@@ -97,7 +99,8 @@ impl Server {
             format!("create role {name}-role"),
             format!("grant role {name}-role to {name}"),
         ];
-        let grant = |(permission, pattern)| format!("grant permission {permission} on {pattern} to {name}-role");
+        let grant =
+            |(permission, pattern)| format!("grant permission {permission} on {pattern} to {name}-role");
         lines.extend(grants.iter().map(|(permission, pattern)| grant((permission, pattern))));
         for line in lines {
             assert_eq!(root.line(&line).await, "OK", "{line}");
@@ -195,8 +198,10 @@ pub(crate) fn shown(reply: &Reply) -> String {
             shown.join(", ")
         }
         Reply::Strings(values) => {
-            let shown: Vec<String> =
-                values.iter().map(|value| value.as_ref().map_or("(nil)".into(), |value| text(value))).collect();
+            let shown: Vec<String> = values
+                .iter()
+                .map(|value| value.as_ref().map_or("(nil)".into(), |value| text(value)))
+                .collect();
             shown.join(", ")
         }
         Reply::Scan(page) => {
@@ -244,9 +249,7 @@ pub(crate) fn parse(line: &str) -> Command {
         ["expire", key, n] => C::Expire { key: text(key), seconds: n.parse().unwrap() },
         ["ttl", key] => C::Ttl { key: text(key) },
         ["persist", key] => C::Persist { key: text(key) },
-        ["rename", source, destination] => {
-            C::Rename { source: text(source), destination: text(destination) }
-        }
+        ["rename", source, destination] => C::Rename { source: text(source), destination: text(destination) },
         ["renamenx", source, destination] => {
             C::RenameNx { source: text(source), destination: text(destination) }
         }
