@@ -75,7 +75,7 @@ fn transactions_are_all_or_nothing_and_reads_alone_write_nothing() {
             OK | 2 | cursor=0, keys=[a] | hi",
         )
         .await;
-        let before = server.door.node().status().applied_index;
+        let before = server.node.status().applied_index;
         main.says(
             "> multi
             OK
@@ -100,7 +100,7 @@ fn transactions_are_all_or_nothing_and_reads_alone_write_nothing() {
         )
         .await;
         assert_eq!(main.line("exec").await, "", "an empty queue");
-        assert_eq!(server.door.node().status().applied_index, before, "reads are not in the log");
+        assert_eq!(server.node.status().applied_index, before, "reads are not in the log");
         main.says("> multi\nOK\n> set b 1\nQUEUED\n> set a text\nQUEUED\n> incr a\nQUEUED").await;
         let failed = main.line("exec").await;
         assert!(

@@ -99,7 +99,7 @@ fn info_has_every_field_in_order_with_true_values() {
         expected.sort();
         assert_eq!(names, expected);
 
-        let applied = server.door.node().status().applied_index.to_string();
+        let applied = server.node.status().applied_index.to_string();
         let info: BTreeMap<&str, &str> = info.iter().map(|(name, value)| (&**name, &**value)).collect();
         for (name, value) in [
             ("health.status", "ready"),
@@ -214,7 +214,7 @@ fn status_of_a_node_of_one() {
         let maintenance = [("enabled", "false"), ("path", path.to_str().unwrap())];
         assert_eq!(entries(&mut main, "maintenance status").await, owned(&maintenance));
 
-        let status = server.door.node().status();
+        let status = server.node.status();
         let (index, term) = (status.applied_index.to_string(), status.term.to_string());
         let cluster = [
             ("node_id", "n1"),

@@ -58,6 +58,7 @@ pub(crate) fn run(test: impl AsyncFnOnce(PathBuf)) {
 /// A server without a network.
 pub(crate) struct Server {
     pub(crate) door: Door,
+    pub(crate) node: Node,
     dir: PathBuf,
 }
 
@@ -69,13 +70,12 @@ impl Server {
     pub(crate) async fn start_limited(dir: &Path, authentication: Authentication, limits: Limits) -> Self {
         let node = Node::start(Config::new(dir)).await.unwrap();
         let settings = Settings { authentication, limits, report: report(dir) };
-        Self { door: Door::open(node, settings).await.unwrap(), dir: dir.into() }
+        Self { door: Door::open(node.clone(), settings).await.unwrap(), node, dir: dir.into() }
     }
 
     /// Stops cleanly and starts again on the same files.
     pub(crate) async fn restart(self, authentication: Authentication) -> Self {
-        let Self { door, dir } = self;
-        let node = door.node().clone();
+        let Self { door, node, dir } = self;
         drop(door);
         node.shutdown().await.unwrap();
         Self::start(&dir, authentication).await
