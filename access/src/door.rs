@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     /// The work on logical backups.
     pub(crate) documents: Turns,
     policy: ArcSwap<Policy>,
+    /// Whether opening the door created the configured administrator, or gave it the configured password.
+    administrator_taken_over: AtomicBool,
     /// Held while the policy is read anew, so that it only moves forward.
     reading: Mutex<()>,
     pub(crate) last_snapshot: Mutex<Option<LastSnapshot>>,
@@ -89,6 +92,7 @@ impl Door {
             hasher: Hasher::new().await?,
             documents: Turns::new(DOCUMENTS_AT_ONCE_MAX),
             policy: ArcSwap::default(),
+            administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),
             last_snapshot: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -100,6 +104,12 @@ impl Door {
             door.bootstrap(&administrator).await?;
         }
         Ok(door)
+    }
+
+    /// Whether opening the door made the configured credentials valid, rather than finding them taken over.
+    #[must_use]
+    pub fn administrator_taken_over(&self) -> bool {
+        self.0.administrator_taken_over.load(Ordering::Relaxed)
     }
 
     /// The size limits in force.
@@ -280,6 +290,7 @@ impl Door {
             };
             match self.propose_edits(revision, edits).await {
                 Ok(()) => {
+                    self.0.administrator_taken_over.store(true, Ordering::Relaxed);
                     tracing::info!("the configured administrator was taken over");
                     return Ok(());
                 }

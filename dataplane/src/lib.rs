@@ -1,3 +1,4 @@
 //! VTP2 over sockets: the server's sessions and the client library.
 
 pub mod client;
+pub mod server;

@@ -17,6 +17,7 @@ pub mod reader;
 pub mod reply;
 pub mod request;
 pub mod response;
+pub mod text;
 mod writer;
 
 pub use code::{Code, Retry};

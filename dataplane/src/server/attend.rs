@@ -1,0 +1,202 @@
+//! One connection from accept to close: TLS, hello, requests, farewell.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tracing::Span;
+use vaylix_access::{Counters, Door, Metric};
+use vaylix_proto::Code;
+use vaylix_proto::frame::Compression;
+
+use super::caps::{LINGER_BYTES_MAX, LINGER_MAX, READ_BYTES_MAX};
+use super::connection::{Connection, End};
+use super::handshake::{self, Failed};
+use super::registry::Member;
+use super::settings::Settings;
+
+/// What all connections share.
+pub(crate) struct Server {
+    pub(crate) door: Door,
+    pub(crate) settings: Settings,
+}
+
+/// Attends to one connection until it is closed.
+pub(crate) async fn attend(stream: TcpStream, peer: SocketAddr, mut member: Member, server: Arc<Server>) {
+    let _counted = Counted::new(server.door.counters());
+    let connection_id = member.id().0;
+    let span = tracing::info_span!(target: "server.connection", "connection", connection_id, %peer);
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(target: "server.connection", parent: &span, %error, "TCP_NODELAY was not set");
+    }
+    let mut visit = Visit { member: &mut member, server: &server, peer, span: &span, hello_by: None };
+    visit.hello_by = Instant::now().checked_add(server.settings.hello_timeout);
+    let Some(tls) = &server.settings.tls else { return visit.converse(stream).await };
+    let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
+    match visit.in_time(acceptor.accept(stream)).await {
+        Some(Ok(stream)) => visit.converse(stream).await,
+        Some(Err(error)) => {
+            let code = Code::TlsHandshakeFailure;
+            tracing::warn!(target: "server.tls", parent: &span, %code, %error, "TLS handshake failed");
+        }
+        None => tracing::debug!(target: "server.tls", parent: &span, "no TLS handshake in time"),
+    }
+}
+
+/// A connection being counted.
+struct Counted<'a>(&'a Counters);
+
+impl<'a> Counted<'a> {
+    fn new(counters: &'a Counters) -> Self {
+        counters.increment(Metric::ConnectionsAccepted);
+        counters.increment(Metric::ConnectionsActive);
+        Self(counters)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(Metric::ConnectionsActive);
+        self.0.increment(Metric::ConnectionsCompleted);
+    }
+}
+
+/// What accompanies a connection.
+struct Visit<'a> {
+    member: &'a mut Member,
+    server: &'a Arc<Server>,
+    peer: SocketAddr,
+    span: &'a Span,
+    /// When the hello must be complete; none: the time is beyond the clock.
+    hello_by: Option<Instant>,
+}
+
+impl Visit<'_> {
+    /// Speaks VTP2 over `stream`, then closes it.
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S) {
+        match self.greet(&mut stream).await {
+            Ok(greeted) => self.serve(&mut stream, greeted).await,
+            Err(failure) => {
+                tracing::debug!(target: "server.connection", parent: self.span, %failure, "no session");
+                if !matches!(failure, Failed::Closed | Failed::Lost(_)) {
+                    close(&mut stream, true).await;
+                }
+            }
+        }
+    }
+
+    async fn greet<S>(&mut self, stream: &mut S) -> Result<Greeted, Failed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let hello = self.in_time(handshake::receive(stream)).await.ok_or(Failed::Late)??;
+        let answer = hello.decide(self.member, &self.server.settings);
+        let agreement = self.in_time(handshake::send(stream, &answer)).await.ok_or(Failed::Late)??;
+        Ok(Greeted { is_noteworthy: hello.is_noteworthy(), input: hello.rest, agreement })
+    }
+
+    async fn serve<S>(&mut self, stream: &mut S, greeted: Greeted)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Greeted { input, agreement, is_noteworthy } = greeted;
+        if is_noteworthy {
+            let compression = match agreement.compression {
+                Compression::None => "none",
+                Compression::Zstd => "zstd",
+            };
+            let max_frame_len = agreement.max_frame_len;
+            tracing::info!(target: "server.connection", parent: self.span, "accepted client");
+            tracing::info!(
+                target: "server.connection",
+                parent: self.span,
+                protocol = vaylix_proto::frame::VERSION,
+                compression,
+                max_frame_len,
+                "negotiated"
+            );
+        }
+        let connection = Connection::new(
+            &mut *stream,
+            input,
+            agreement,
+            self.member,
+            Arc::clone(self.server),
+            self.peer,
+            self.span.clone(),
+        );
+        let end = connection.run().await;
+        if is_noteworthy {
+            match &end {
+                End::Closed => {
+                    tracing::info!(target: "server.connection", parent: self.span, "client disconnected");
+                }
+                end => {
+                    tracing::info!(target: "server.connection", parent: self.span, reason = %end, "closed");
+                }
+            }
+        }
+        if !matches!(end, End::Lost(_) | End::Stalled) {
+            close(stream, matches!(end, End::Malformed(_) | End::Unanswerable)).await;
+        }
+    }
+
+    /// What `work` yields before the hello is due; none when it is late, or the connection has to leave.
+    async fn in_time<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let late = async {
+            match self.hello_by {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            output = work => Some(output),
+            () = self.member.dismissed() => None,
+            () = late => None,
+        }
+    }
+}
+
+/// A connection that may send requests.
+struct Greeted {
+    input: BytesMut,
+    agreement: vaylix_proto::hello::Agreement,
+    is_noteworthy: bool,
+}
+
+/// Closes so that the last answers arrive. Closing a socket with unread bytes resets the connection, and a
+/// reset can overtake what was sent before: so the sending side is closed first, and what the peer still sends
+/// is thrown away, for a bounded time, until it closes too. Without `expects_more` one look is enough.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, expects_more: bool) {
+    let farewell = async {
+        stream.shutdown().await?;
+        let mut discarded = 0;
+        let mut buffer = BytesMut::with_capacity(READ_BYTES_MAX);
+        while discarded < LINGER_BYTES_MAX {
+            let read = stream.read_buf(&mut buffer);
+            let count = if expects_more || discarded > 0 {
+                read.await?
+            } else {
+                match tokio::time::timeout(std::time::Duration::ZERO, read).await {
+                    Ok(count) => count?,
+                    Err(_) => break,
+                }
+            };
+            if count == 0 {
+                break;
+            }
+            discarded += count;
+            buffer.clear();
+        }
+        io::Result::Ok(())
+    };
+    // Nobody is left to be told of a failure.
+    drop(tokio::time::timeout(LINGER_MAX, farewell).await);
+}

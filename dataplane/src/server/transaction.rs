@@ -1,0 +1,95 @@
+//! The open transaction of a session: what is queued between MULTI and EXEC.
+
+use std::time::Instant;
+
+use vaylix_access::{self as access, Admitted};
+
+use super::caps::TRANSACTION_BYTES_MAX;
+
+/// The queue would hold more request bytes than a transaction may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge;
+
+/// Commands waiting for EXEC.
+#[derive(Debug)]
+pub(crate) struct Transaction<C = Admitted> {
+    opened_at: Instant,
+    commands: Vec<C>,
+    bytes: usize,
+}
+
+impl<C> Transaction<C> {
+    /// What MULTI opens.
+    pub(crate) fn open(now: Instant) -> Self {
+        Self { opened_at: now, commands: Vec::new(), bytes: 0 }
+    }
+
+    /// How the door sees it.
+    pub(crate) fn standing(&self, now: Instant) -> access::Transaction {
+        access::Transaction::Open {
+            queued: self.commands.len(),
+            age: now.saturating_duration_since(self.opened_at),
+        }
+    }
+
+    /// Queues a command whose request payload has `bytes` bytes.
+    ///
+    /// # Errors
+    /// [`TooLarge`]; the queue stays as it is.
+    pub(crate) fn queue(&mut self, command: C, bytes: usize) -> Result<(), TooLarge> {
+        let total = self.bytes.saturating_add(bytes);
+        if total > TRANSACTION_BYTES_MAX {
+            return Err(TooLarge);
+        }
+        self.bytes = total;
+        self.commands.push(command);
+        Ok(())
+    }
+
+    /// The request bytes that are queued.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The queued commands in order.
+    pub(crate) fn into_commands(self) -> Vec<C> {
+        self.commands
+    }
+
+    /// The queued commands in order.
+    pub(crate) fn commands(&self) -> &[C] {
+        &self.commands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TRANSACTION_BYTES_MAX, TooLarge, Transaction};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn it_knows_its_age_and_length_and_keeps_the_order() {
+        let start = Instant::now();
+        let mut transaction = Transaction::open(start);
+        transaction.queue('a', 1).unwrap();
+        transaction.queue('b', 1).unwrap();
+        let vaylix_access::Transaction::Open { queued, age } =
+            transaction.standing(start + Duration::from_secs(3))
+        else {
+            panic!("an open transaction is open")
+        };
+        assert_eq!((queued, age), (2, Duration::from_secs(3)));
+        assert_eq!(transaction.into_commands(), ['a', 'b']);
+    }
+
+    #[test]
+    fn its_bytes_are_bounded_and_a_refusal_changes_nothing() {
+        let mut transaction = Transaction::open(Instant::now());
+        transaction.queue((), TRANSACTION_BYTES_MAX - 1).unwrap();
+        assert_eq!(transaction.queue((), 2), Err(TooLarge));
+        assert_eq!(transaction.queue((), 1), Ok(()));
+        assert_eq!(transaction.queue((), 1), Err(TooLarge));
+        assert_eq!(transaction.bytes(), TRANSACTION_BYTES_MAX);
+        assert_eq!(transaction.commands().len(), 2);
+    }
+}
