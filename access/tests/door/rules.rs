@@ -150,3 +150,18 @@ fn what_this_release_does_not_offer_is_refused_and_not_ignored() {
         .await;
     });
 }
+
+#[test]
+fn a_backup_that_fits_in_no_frame_is_refused() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let value = "x".repeat(262_144);
+        for n in 0..25 {
+            assert_eq!(main.line(&format!("set k{n} {value}")).await, "OK");
+        }
+        let refusal =
+            "ERROR [TRN-006] Frame Too Large: frame too large: the backup exceeds maximum 8388608 bytes";
+        assert_eq!(main.line("backup").await, refusal);
+    });
+}
