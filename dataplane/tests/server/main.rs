@@ -1,0 +1,8 @@
+//! The listener over real sockets, with a real door and node behind it.
+
+mod lifecycle;
+mod pipeline;
+mod requests;
+mod support;
+mod transactions;
+mod vectors;
