@@ -31,6 +31,7 @@ async fn silent_connections_are_no_obstacle() {
     for mut client in silent {
         client.is_closed().await;
     }
+    server.close().await;
 }
 
 #[tokio::test]
@@ -45,6 +46,7 @@ async fn a_hello_that_does_not_come_ends_the_connection() {
     server.metric_becomes(Metric::ConnectionsActive, 0).await;
     assert_eq!(server.metric(Metric::ConnectionsCompleted), 2);
     assert_eq!(server.metric(Metric::ConnectionsAccepted), 2);
+    server.close().await;
 }
 
 #[tokio::test]
@@ -60,6 +62,7 @@ async fn arrivals_are_bounded_and_the_oldest_leaves() {
     }
     silent[0].is_closed().await;
     server.is_well().await;
+    server.close().await;
 }
 
 #[tokio::test]
@@ -84,6 +87,7 @@ async fn a_full_server_sends_the_longest_idle_stranger_away() {
     drop(user);
     server.metric_becomes(Metric::ConnectionsActive, 1).await;
     server.is_well().await;
+    server.close().await;
 }
 
 #[tokio::test]
@@ -107,13 +111,13 @@ async fn stopping_closes_the_idle_and_answers_the_busy() {
         assert_eq!(response.id, id(answered), "in order and without gaps");
         assert!(response.reply(Shape::Integer).unwrap().is_ok());
     }
-    let door = server.door.clone();
     let address = server.address;
     assert_eq!(server.stopped().await, Drained { aborted: 0 });
-    let view = door.node().local();
+    let view = server.door.node().local();
     let stored = view.reader.get("n", view.now_ms).unwrap();
     assert_eq!(stored, answered.to_string(), "what was done was answered");
     assert!(soon(tokio::net::TcpStream::connect(address)).await.is_err(), "nobody listens any more");
+    server.close().await;
 }
 
 #[tokio::test]
@@ -135,4 +139,5 @@ async fn who_does_not_read_is_cut_off_when_the_grace_is_over() {
     assert!(sent > 0);
     server.stop();
     assert_eq!(server.stopped().await, Drained { aborted: 1 });
+    server.close().await;
 }

@@ -55,6 +55,7 @@ async fn answers_come_in_order_and_everybody_sees_their_own_writes() {
             assert_eq!(answer.map_err(|refusal| refusal.code.to_string()), expected.map_err(str::to_owned));
         }
     }
+    server.close().await;
 }
 
 #[tokio::test]
@@ -70,6 +71,7 @@ async fn writes_of_one_connection_share_batches() {
     assert_eq!(client.say("metrics").await.map(|_| ()), Ok(()), "figures of the node are read here");
     let largest = server.metric(Metric::LargestWriteBatch);
     assert!(largest > 10, "2000 writes in flight made batches of {largest} at most");
+    server.close().await;
 }
 
 #[tokio::test]
@@ -89,6 +91,7 @@ async fn many_small_requests_in_one_segment_do_not_starve_others() {
         }
     };
     soon(async { tokio::join!(sending, receiving, server.is_well()) }).await;
+    server.close().await;
 }
 
 #[tokio::test]
@@ -105,6 +108,7 @@ async fn hello_and_requests_in_one_segment_and_byte_by_byte() {
         assert_eq!(answer(&mut client, 1, Shape::Empty).await, Ok(Reply::Ok));
         assert_eq!(answer(&mut client, 2, Shape::Value).await, Ok(value("1")));
     }
+    server.close().await;
 }
 
 #[tokio::test]
@@ -120,6 +124,7 @@ async fn after_a_half_close_everything_complete_is_answered() {
         assert_eq!(answer(&mut client, number, Shape::Integer).await, Ok(Reply::Integer(expected)));
     }
     client.is_closed().await;
+    server.close().await;
 }
 
 #[tokio::test]
@@ -134,6 +139,7 @@ async fn what_precedes_a_broken_frame_is_answered() {
     }
     client.is_closed().await;
     server.is_well().await;
+    server.close().await;
 }
 
 /// The client asks for gigabytes before it reads anything: the server must stop asking for more work, keep
@@ -161,6 +167,7 @@ async fn a_slow_reader_gets_everything_and_costs_little() {
         };
         assert_eq!(entries.len(), 31);
     }
+    server.close().await;
 }
 
 #[tokio::test]
@@ -184,6 +191,7 @@ async fn what_each_connection_does_stays_in_order_beside_others() {
     for task in tasks {
         soon(task).await.unwrap();
     }
+    Arc::into_inner(server).unwrap().close().await;
 }
 
 /// Rules change while writes are under way: what follows is judged by the new ones, in order.
@@ -206,4 +214,5 @@ async fn pipelined_writes_survive_a_change_of_rules() {
     assert_eq!(answer(&mut client, 1, Shape::Empty).await, Ok(Reply::Ok));
     assert_eq!(answer(&mut client, 2, Shape::Integer).await, Ok(Reply::Integer(5)));
     assert_eq!(code(&answer(&mut client, 3, Shape::Empty).await), "SRV-008");
+    server.close().await;
 }

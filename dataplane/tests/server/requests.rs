@@ -46,6 +46,7 @@ async fn what_has_an_id_is_answered_and_the_connection_stays() {
     }
     assert_eq!(refusal_of(&mut client, &raw(7, 0x02, b"short")).await, "TRN-007");
     assert_eq!(client.say("ping").await, Ok(value("PONG")));
+    server.close().await;
 }
 
 #[tokio::test]
@@ -57,6 +58,7 @@ async fn opcodes_between_servers_are_refused() {
         assert_eq!(refusal_of(&mut stranger, &raw(0, opcode, b"x")).await, "SRV-007");
         assert_eq!(refusal_of(&mut root, &raw(0, opcode, b"x")).await, "SRV-016");
     }
+    server.close().await;
 }
 
 #[tokio::test]
@@ -70,6 +72,7 @@ async fn the_payload_limit_is_inclusive_and_answered() {
     assert_eq!(code(&refused), "SRV-013");
     assert!(refused.unwrap_err().message.contains("1048576"), "the limit is named");
     assert_eq!(client.say("ping").await, Ok(value("PONG")));
+    server.close().await;
 }
 
 #[tokio::test]
@@ -84,6 +87,7 @@ async fn checks_come_in_order() {
     assert_eq!(refusal_of(&mut client, &raw(0, 0x03, b"\0")).await, "TRN-007");
     assert_eq!(refusal_of(&mut client, &raw(1, 0x03, &[0; 8])).await, "TRN-016", "even if malformed");
     assert_eq!(server.metric(Metric::Requests), 3, "late ones do not count");
+    server.close().await;
 }
 
 #[tokio::test]
@@ -99,6 +103,7 @@ async fn login_before_and_after() {
     assert_eq!(code(&client.say("auth root wrong").await), "SRV-008");
     assert_eq!(client.say("get a").await, Ok(value("1")), "the identity stays");
     assert_eq!(server.metric(Metric::LoginsSucceeded), 1);
+    server.close().await;
 }
 
 #[tokio::test]
@@ -113,6 +118,7 @@ async fn the_rate_limit_refuses_and_the_connection_stays() {
     assert_eq!(code(&client.say("ping").await), "SRV-012");
     assert_eq!(refusal_of(&mut client, &raw(0, 0xFF, b"")).await, "SRV-012", "nonsense costs the same");
     server.is_well().await;
+    server.close().await;
 }
 
 #[tokio::test]
@@ -127,6 +133,7 @@ async fn budgets_are_relative_and_generous_ones_do_not_matter() {
             _ => Reply::Integer(2),
         });
     }
+    server.close().await;
 }
 
 /// A budget that has run out while the request waited for its turn is refused, one that has begun is not.
@@ -147,6 +154,7 @@ async fn what_waited_too_long_is_not_begun() {
     assert_eq!(client.response().await.reply(Shape::Empty).unwrap(), Ok(Reply::Ok));
     assert_eq!(code(&client.response().await.reply(Shape::Empty).unwrap()), "TRN-016");
     assert_eq!(client.say("get late").await, Ok(Reply::NotFound));
+    server.close().await;
 }
 
 #[tokio::test]
@@ -175,6 +183,7 @@ async fn an_answer_that_does_not_fit_is_refused_and_nothing_is_lost() {
     assert_eq!(client.say("discard").await, Ok(Reply::Ok), "it was refused before it began");
     assert_eq!(writer.say("get big").await, Ok(Reply::Value(big)));
     assert_eq!(writer.say("get other").await, Ok(Reply::NotFound));
+    server.close().await;
 }
 
 #[tokio::test]
@@ -187,6 +196,7 @@ async fn the_smallest_frames_still_carry_codes() {
     let (mut refused, answer) = Client::greet(server.address, &hello).await;
     assert_eq!(answer.rejection.code.as_deref(), Some("TRN-014"));
     refused.is_closed().await;
+    server.close().await;
 }
 
 #[tokio::test]
@@ -197,6 +207,7 @@ async fn compressed_answers_and_requests() {
     let long = Bytes::from(vec![b'x'; 200_000]);
     assert_eq!(client.call(&set("long", long.clone())).await, Ok(Reply::Ok));
     assert_eq!(client.say("get long").await, Ok(Reply::Value(long)));
+    server.close().await;
 }
 
 #[tokio::test]
@@ -211,4 +222,5 @@ async fn request_lines_are_no_obstacle_and_idle_sessions_end() {
     assert_eq!(client.say("ping").await, Ok(value("PONG")));
     client.is_closed().await;
     server.metric_becomes(Metric::IdleDisconnects, 1).await;
+    server.close().await;
 }

@@ -43,8 +43,17 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) door: Door,
     stop: Option<oneshot::Sender<()>>,
-    serving: JoinHandle<Drained>,
-    _dir: tempfile::TempDir,
+    serving: Option<JoinHandle<Drained>>,
+    dir: Option<tempfile::TempDir>,
+}
+
+/// A node must not outlive its files: those of a failed test are left behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(dir) = self.dir.take() {
+            let _ = dir.keep();
+        }
+    }
 }
 
 impl Server {
@@ -95,7 +104,7 @@ impl Server {
             // A dropped server stops, too.
             let _ = stopped.await;
         }));
-        Self { address, door, stop: Some(stop), serving, _dir: dir }
+        Self { address, door, stop: Some(stop), serving: Some(serving), dir: Some(dir) }
     }
 
     /// Asks the server to stop, without waiting.
@@ -104,8 +113,18 @@ impl Server {
     }
 
     /// Waits until the server has stopped.
-    pub(crate) async fn stopped(self) -> Drained {
-        soon(self.serving).await.unwrap()
+    pub(crate) async fn stopped(&mut self) -> Drained {
+        soon(self.serving.take().unwrap()).await.unwrap()
+    }
+
+    /// Stops everything that is still running.
+    pub(crate) async fn close(mut self) {
+        if self.stop.is_some() {
+            self.stop();
+            assert_eq!(self.stopped().await, Drained { aborted: 0 });
+        }
+        soon(self.door.node().clone().shutdown()).await.unwrap();
+        drop(self.dir.take());
     }
 
     pub(crate) fn metric(&self, metric: Metric) -> u64 {

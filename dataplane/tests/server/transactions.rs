@@ -41,6 +41,7 @@ async fn all_or_nothing_and_invisible_before() {
     assert_eq!(client.say("exec").await, Ok(Reply::Exec(vec![])));
     assert_eq!(server.metric(Metric::TransactionsBegun), 3);
     assert_eq!(server.metric(Metric::TransactionsCommitted), 2);
+    server.close().await;
 }
 
 #[tokio::test]
@@ -73,6 +74,7 @@ async fn refusals_leave_it_open() {
         let numbered = Metadata { sequence: Some(sequence), ..Metadata::default() };
         assert_eq!(client.call_with(&numbered, &command("get a")).await, Ok(Reply::NotFound));
     }
+    server.close().await;
 }
 
 #[tokio::test]
@@ -87,6 +89,7 @@ async fn the_queue_is_bounded_and_counts_multi() {
     assert_eq!(code(&client.say("incr n").await), "SRV-013");
     let results = vec![Reply::Integer(1), Reply::Integer(2), Reply::Integer(3)];
     assert_eq!(client.say("exec").await, Ok(Reply::Exec(results)));
+    server.close().await;
 }
 
 #[tokio::test]
@@ -103,6 +106,7 @@ async fn it_expires_and_what_follows_runs_outside() {
     assert_eq!(code(&client.say("exec").await), "SRV-034");
     assert_eq!(code(&client.say("exec").await), "SRV-015");
     assert_eq!(server.metric(Metric::TransactionsExpired), 2);
+    server.close().await;
 }
 
 #[tokio::test]
@@ -118,4 +122,5 @@ async fn login_inside_keeps_the_queue_and_leaving_drops_it() {
     drop(client);
     server.metric_becomes(Metric::TransactionsDiscarded, 1).await;
     assert_eq!(server.login().await.say("get a").await, Ok(value("1")));
+    server.close().await;
 }
