@@ -48,7 +48,9 @@ impl Door {
             let mut document = Bounded { bytes: Vec::new(), len_max };
             match dump::write(&reader.root(), now_ms, &mut document) {
                 Ok(_) => Ok(Reply::Value(document.bytes.into())),
-                Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(refusal::backup_too_large(len_max)),
+                Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                    Err(refusal::backup_too_large(len_max))
+                }
                 Err(error) => Err(refusal::engine(Code::SnapshotSerializationFailure, error)),
             }
         })

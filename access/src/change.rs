@@ -77,9 +77,7 @@ impl Change {
     /// `SRV-017` when the change touches administrators and `actor` is none; then what is wrong with the
     /// change itself; and `SRV-024` when it would leave nobody to administer the server.
     pub(crate) fn plan(&self, policy: &Policy, actor: &Rights) -> Result<Vec<Edit>, ErrorReply> {
-        if self.touches_administrators(policy)
-            && !actor.allow_everywhere(Permission::Admin.into())
-        {
+        if self.touches_administrators(policy) && !actor.allow_everywhere(Permission::Admin.into()) {
             return Err(refusal::denied());
         }
         let mut draft = Draft::new(policy);

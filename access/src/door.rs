@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -9,8 +10,8 @@ use vaylix_consensus::{Node, Payload, Proposal, ProposeError, Role};
 use vaylix_engine::state::{Reader, Root};
 use vaylix_proto::{Command, ErrorReply};
 
-use crate::backup::LastSnapshot;
 use crate::admission::{Admission, Admitted, Standing, Transaction, Way};
+use crate::backup::LastSnapshot;
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     pub(crate) hasher: Hasher,
     policy: ArcSwap<Policy>,
+    /// Whether opening the door created the configured administrator, or gave it the configured password.
+    administrator_taken_over: AtomicBool,
     /// Held while the policy is read anew, so that it only moves forward.
     reading: Mutex<()>,
     pub(crate) last_snapshot: Mutex<Option<LastSnapshot>>,
@@ -70,6 +73,7 @@ impl Door {
             hasher: Hasher::new().await?,
             counters: Counters::default(),
             policy: ArcSwap::default(),
+            administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),
             last_snapshot: Mutex::default(),
             reader: node.local().reader,
@@ -82,6 +86,12 @@ impl Door {
             door.bootstrap(administrator).await?;
         }
         Ok(door)
+    }
+
+    /// Whether opening the door made the configured credentials valid, rather than finding them taken over.
+    #[must_use]
+    pub fn administrator_taken_over(&self) -> bool {
+        self.0.administrator_taken_over.load(Ordering::Relaxed)
     }
 
     /// The size limits in force.
@@ -270,6 +280,7 @@ impl Door {
             };
             match self.propose_edits(revision, edits).await {
                 Ok(()) => {
+                    self.0.administrator_taken_over.store(true, Ordering::Relaxed);
                     tracing::info!("the configured administrator was taken over");
                     return Ok(());
                 }

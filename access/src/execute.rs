@@ -220,10 +220,7 @@ fn only_readable(mut page: ScanPage, who: &Identity) -> ScanPage {
 }
 
 fn proposal(admitted: &Admitted) -> Proposal {
-    Proposal {
-        access_revision: admitted.revision,
-        payload: Payload::Command(admitted.command.clone()),
-    }
+    Proposal { access_revision: admitted.revision, payload: Payload::Command(admitted.command.clone()) }
 }
 
 fn pong(message: Option<&Text>) -> Reply {

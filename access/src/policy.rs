@@ -105,9 +105,10 @@ impl Policy {
     /// administrator.
     pub(crate) fn is_admin_role(&self, role: &str) -> bool {
         role == ADMIN_ROLE
-            || self.roles.get(role).is_some_and(|grants| {
-                grants.iter().any(|grant| grant.permission() == Permission::Admin)
-            })
+            || self
+                .roles
+                .get(role)
+                .is_some_and(|grants| grants.iter().any(|grant| grant.permission() == Permission::Admin))
     }
 
     /// Whether the user holds such a role.

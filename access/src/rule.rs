@@ -77,7 +77,9 @@ impl Rule {
 
             C::Multi | C::Exec | C::Discard => Self::new(Need::Login, true, InTransaction::Immediate),
 
-            C::Info | C::Metrics | C::MetricsProm => Self::direct(Need::Everywhere(Permission::Metrics), false),
+            C::Info | C::Metrics | C::MetricsProm => {
+                Self::direct(Need::Everywhere(Permission::Metrics), false)
+            }
             C::Save | C::Snapshot => Self::direct(Need::Everywhere(Permission::Snapshot), true),
             C::Backup | C::BackupTo { .. } | C::BackupVerify(_) => {
                 Self::direct(Need::Everywhere(Permission::Backup), false)

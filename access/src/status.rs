@@ -151,7 +151,10 @@ impl Door {
         entries
             .add("persistence.last_recovery_duration_ms", status.recovery.duration.as_millis())
             .add_or_none("persistence.last_snapshot_at_ms", snapshot.map(|snapshot| snapshot.at_ms))
-            .add_or_none("persistence.last_snapshot_duration_ms", snapshot.map(|snapshot| snapshot.duration_ms))
+            .add_or_none(
+                "persistence.last_snapshot_duration_ms",
+                snapshot.map(|snapshot| snapshot.duration_ms),
+            )
             .add_or_none("persistence.oldest_retained_sequence", status.wal.oldest_index)
             .add("persistence.wal_segment_count", status.wal.segment_count)
             .add("persistence.wal_size_bytes", status.wal.size_bytes)

@@ -158,7 +158,9 @@ async fn drive(connections: Vec<Connection>, phase: &Arc<Phase>) -> anyhow::Resu
     let mut connections = Vec::with_capacity(tasks.len());
     for task in tasks {
         let (stats, connection) = task.await.context("a connection's task failed")??;
-        if phase.all_must_succeed && let Some((code, count)) = stats.errors.first_key_value() {
+        if phase.all_must_succeed
+            && let Some((code, count)) = stats.errors.first_key_value()
+        {
             bail!("the server refused to be filled: {count} times {code}");
         }
         total.add(&stats);
@@ -166,3 +168,6 @@ async fn drive(connections: Vec<Connection>, phase: &Arc<Phase>) -> anyhow::Resu
     }
     Ok((total, connections))
 }
+
+#[cfg(test)]
+mod tests;

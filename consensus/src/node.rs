@@ -221,6 +221,7 @@ impl Node {
             batches: inner.counters.batches(),
             sweeps: inner.counters.sweeps(),
             recovery: inner.recovery.clone(),
+            storage_key_id: inner.machine.storage_key_id(),
         }
     }
 

@@ -116,6 +116,11 @@ impl Jobs {
         self.jobs.recv().await
     }
 
+    /// How many are there.
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// The next job if it is already there.
     pub(crate) fn take(&mut self) -> Option<Job> {
         self.jobs.try_recv().ok()

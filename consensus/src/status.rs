@@ -61,6 +61,8 @@ pub struct Status {
     pub sweeps: SweepStatus,
     /// How the last start went.
     pub recovery: Recovery,
+    /// The key that seals what is written now: a UUID as text.
+    pub storage_key_id: String,
 }
 
 /// The snapshot on disk and those taken since the start.

@@ -1,9 +1,9 @@
 //! The engine worker: turns many commands into few log entries.
 //!
 //! One entry is in flight at a time, because one entry costs one sync of the disk whatever it holds: the
-//! commands that arrive meanwhile form the next, larger one. Before it closes a batch the worker lets other
-//! tasks run a few times, so that sessions which were just answered get to say what is next. It skips that
-//! courtesy while only one caller is around, who would only wait for it.
+//! commands that arrive meanwhile form the next, larger one. Callers that were just answered are likely to have
+//! something next: before it closes a batch the worker lets other tasks run, a few times at most, until as many
+//! commands are there as were answered and as were waiting. A single caller never waits for anybody.
 //!
 //! Invariants
 //! - Commands enter the log in the order in which they were enqueued.
@@ -38,10 +38,12 @@ impl Worker {
     /// Serves until `stop` resolves, then what is still enqueued, then ends.
     pub(crate) async fn run(mut self, mut stop: tokio::sync::oneshot::Receiver<()>) {
         let mut waiting = VecDeque::with_capacity(BATCH_COMMANDS_MAX);
-        let mut crowd = 0;
+        let mut answered = 0;
         let mut last_stamp_ms = 0;
         let mut stopping = false;
         loop {
+            // Those who wait already, and those who were just answered and may come back.
+            let expected = waiting.len() + self.jobs.len() + answered;
             if waiting.is_empty() {
                 tokio::select! {
                     biased;
@@ -56,19 +58,20 @@ impl Worker {
                     },
                 }
             }
-            self.gather(&mut waiting, crowd).await;
+            self.gather(&mut waiting, expected).await;
             let batch = self.close(&mut waiting);
-            crowd = batch.len();
-            if crowd > 0 {
+            answered = batch.len();
+            if answered > 0 {
                 last_stamp_ms = self.reader.now(clock::now_ms()).max(last_stamp_ms);
                 self.commit(batch, last_stamp_ms).await;
             }
         }
     }
 
-    /// Moves what has arrived into `waiting`, letting others run in between. `crowd` is the size of the last
-    /// batch: how many callers are likely to come back.
-    async fn gather(&mut self, waiting: &mut VecDeque<Job>, crowd: usize) {
+    /// Moves what has arrived into `waiting`, letting others run in between until as many are there as can be
+    /// expected.
+    async fn gather(&mut self, waiting: &mut VecDeque<Job>, expected: usize) {
+        let enough = expected.min(BATCH_COMMANDS_MAX);
         for round in 0..=self.gather_yields {
             while waiting.len() < BATCH_COMMANDS_MAX {
                 match self.jobs.take() {
@@ -76,8 +79,7 @@ impl Worker {
                     None => break,
                 }
             }
-            let alone = crowd <= 1 && waiting.len() <= 1;
-            if alone || waiting.len() >= BATCH_COMMANDS_MAX || round == self.gather_yields {
+            if waiting.len() >= enough || round == self.gather_yields {
                 return;
             }
             tokio::task::yield_now().await;
@@ -96,7 +98,6 @@ impl Worker {
             }
             let job = waiting.pop_front().expect("the front was just looked at");
             if job.access_revision.is_some_and(|admitted| admitted != revision) {
-                self.counters.stale.add(1);
                 self.answer(std::iter::once((job, Err(ProposeError::Stale))));
                 continue;
             }
@@ -130,6 +131,9 @@ impl Worker {
 
     fn answer(&self, answers: impl Iterator<Item = (Job, Answer)>) {
         self.jobs.answered(answers.map(|(job, answer)| {
+            if answer == Err(ProposeError::Stale) {
+                self.counters.stale.add(1);
+            }
             // A caller that no longer listens does not mind.
             drop(job.answer.send(answer));
             job.bytes

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
-use vaylix_consensus::{Config, Node, Payload, ProposeError, Proposal, Role, limits};
+use vaylix_consensus::{Config, Node, Payload, Proposal, ProposeError, Role, limits};
 use vaylix_engine::op::{RestoreEntry, SystemChange};
 use vaylix_engine::wal;
 use vaylix_proto::{Command, Expiration, Reply, SetOptions};
@@ -62,7 +62,7 @@ fn a_fresh_node_leads_and_reads_its_writes() {
     let temp = TempDir::new().unwrap();
     life(async {
         let node = Node::start(config(&temp)).await.unwrap();
-        assert_eq!(node.propose(command(set("a", "1"))).await, Ok(Reply::Bool(true)));
+        assert_eq!(node.propose(command(set("a", "1"))).await, Ok(Reply::Ok));
         assert_eq!(get(&node, "a"), Some(Bytes::from("1")));
         assert_eq!(node.propose(command(Command::Incr { key: "a".into() })).await, Ok(Reply::Integer(2)));
         assert_eq!(node.read().await.unwrap().reader.get("a", 0), Some(Bytes::from("2")));
@@ -146,7 +146,7 @@ fn a_clean_stop_drains_takes_a_snapshot_and_frees_the_directory() {
         let other = node.clone();
         node.shutdown().await.unwrap();
         for answer in pending {
-            assert_eq!(answer.await, Ok(Reply::Bool(true)));
+            assert_eq!(answer.await, Ok(Reply::Ok));
         }
         assert_eq!(other.propose(command(set("late", "v"))).await, Err(ProposeError::Closed));
         assert!(other.try_read().is_none());
@@ -253,7 +253,7 @@ fn a_change_admitted_under_an_older_access_revision_is_sent_back() {
         assert_eq!(get(&node, "together"), None);
 
         let current = Proposal { access_revision: 1, payload: Payload::Command(set("later", "2")) };
-        assert_eq!(node.propose(current).await, Ok(Reply::Bool(true)));
+        assert_eq!(node.propose(current).await, Ok(Reply::Ok));
         assert_eq!(node.status().access_revision, 1);
     });
 }
@@ -268,7 +268,7 @@ fn each_caller_of_a_batch_gets_its_own_cause() {
         let good = node.submit(command(set("b", "1"))).await;
         let foreign = node.submit(command(Command::Info)).await;
         assert!(matches!(bad.await, Err(ProposeError::Failed(_))));
-        assert_eq!(good.await, Ok(Reply::Bool(true)));
+        assert_eq!(good.await, Ok(Reply::Ok));
         assert!(matches!(foreign.await, Err(ProposeError::Failed(_))), "not a command about keys");
     });
 }
@@ -282,7 +282,7 @@ fn a_transaction_of_a_mebibyte_is_all_or_nothing_and_survives() {
         let mut commands: Vec<_> = (0..16).map(|i| set(&format!("k{i}"), large(i))).collect();
         let transaction = |commands| Proposal { access_revision: 0, payload: Payload::Transaction(commands) };
         let Ok(Reply::Exec(replies)) = node.propose(transaction(commands.clone())).await else { panic!() };
-        assert_eq!(replies, vec![Reply::Bool(true); 16]);
+        assert_eq!(replies, vec![Reply::Ok; 16]);
         commands.push(Command::Incr { key: "k1".into() });
         commands[0] = set("k0", "overwritten");
         let failed = node.propose(transaction(commands)).await;
@@ -304,7 +304,7 @@ fn what_does_not_fit_in_an_entry_is_refused_and_the_rest_goes_on() {
         let huge = set("huge", vec![0; limits::ENTRY_BYTES_MAX]);
         let (huge, small) = (node.submit(command(huge)).await, node.submit(command(set("small", "1"))).await);
         assert!(matches!(huge.await, Err(ProposeError::TooLarge { .. })));
-        assert_eq!(small.await, Ok(Reply::Bool(true)));
+        assert_eq!(small.await, Ok(Reply::Ok));
     });
 }
 
@@ -345,9 +345,9 @@ fn a_full_queue_makes_callers_wait_and_loses_nothing() {
         assert!(poll_once(fifth.as_mut()).is_none(), "there is no room for a fifth");
         let fifth = timeout(PATIENCE, fifth).await.unwrap();
         for answer in pending {
-            assert_eq!(answer.await, Ok(Reply::Bool(true)));
+            assert_eq!(answer.await, Ok(Reply::Ok));
         }
-        assert_eq!(fifth.await, Ok(Reply::Bool(true)));
+        assert_eq!(fifth.await, Ok(Reply::Ok));
     });
 }
 

@@ -23,7 +23,7 @@ use parking_lot::RwLock;
 use triomphe::ThinArc;
 use vaylix_engine::op::{Batch, Op, When};
 use vaylix_engine::sequence::Sequence;
-use vaylix_engine::state::{Reader, State};
+use vaylix_engine::state::{Reader, Root, State};
 
 const VALUE: [u8; 64] = [b'v'; 64];
 const MEASURED_WRITES: u64 = 200_000;
@@ -38,7 +38,7 @@ fn main() {
         "candidate     keys     load B/key | batch  write us  +reader us  read p50 us  p99 us  p99.9 us  alone p50"
     );
     if wants("engine") {
-        measure("engine", keys, Engine::new());
+        measure_image(measure("engine", keys, Engine::new()));
     }
     if wants("rwlock") {
         measure("rwlock", keys, Sharded::new(1));
@@ -59,7 +59,7 @@ trait Candidate {
     fn reader(&self) -> Read;
 }
 
-fn measure(name: &str, keys: u64, mut candidate: impl Candidate) {
+fn measure<C: Candidate>(name: &str, keys: u64, mut candidate: C) -> C {
     let key = |number: u64| format!("key:{number:012}");
     let before = resident_bytes();
     let loading = Instant::now();
@@ -106,6 +106,29 @@ fn measure(name: &str, keys: u64, mut candidate: impl Candidate) {
             at(&quiet, 0.5),
         );
     }
+    candidate
+}
+
+/// How fast a whole state goes to bytes and comes back to life.
+fn measure_image(engine: Engine) {
+    let rate = |bytes: &[u8], since: Instant| bytes.len() as f64 / since.elapsed().as_secs_f64() / 1e6;
+    let root = engine.state.root();
+    let (start, mut image) = (Instant::now(), Vec::new());
+    root.encode(&mut image).expect("a vector takes every write");
+    let encode = rate(&image, start);
+    let start = Instant::now();
+    let root = Root::decode(&image[..]).expect("its own image");
+    let decode = rate(&image, start);
+    let start = Instant::now();
+    let state = State::from_root(root);
+    let index = rate(&image, start);
+    println!(
+        "image of {:.0} MB: encode {encode:.0} MB/s, decode {decode:.0} MB/s, index {index:.0} MB/s",
+        image.len() as f64 / 1e6
+    );
+    let start = Instant::now();
+    drop(state);
+    println!("dropped in {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
 }
 
 /// Microseconds per write.

@@ -3,6 +3,8 @@
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
 mod blob;
+#[cfg(test)]
+mod crash;
 mod cursor;
 pub mod disk;
 pub mod dump;
@@ -14,6 +16,7 @@ pub mod lock;
 pub mod op;
 mod seal;
 pub mod sequence;
+pub mod snapshot;
 pub mod state;
 pub mod vote;
 pub mod wal;

@@ -198,6 +198,25 @@ pub enum Op<'a> {
         #[serde(borrow)]
         entries: Vec<RestoreEntry<'a>>,
     },
+    /// Prepares a restore that is too large for one log entry: keeps entries aside, without touching any key.
+    #[serde(rename = "RP")]
+    RestorePart {
+        /// Which restore. Part 0 begins it and forgets any other that was being prepared.
+        restore: u64,
+        /// The number of this part, counted from 0 without gaps.
+        part: u32,
+        /// The entries, as in [`Op::Restore`].
+        #[serde(borrow)]
+        entries: Vec<RestoreEntry<'a>>,
+    },
+    /// Replaces every key by what was kept aside.
+    #[serde(rename = "RC")]
+    RestoreCommit {
+        /// Which restore.
+        restore: u64,
+        /// How many parts it has.
+        parts: u32,
+    },
     /// Changes records of the system part, which are replicated but not interpreted here.
     #[serde(rename = "SY")]
     System {
@@ -394,7 +413,15 @@ impl<'a> Op<'a> {
     /// Whether this may be a step of a transaction.
     #[must_use]
     pub fn is_step(&self) -> bool {
-        !matches!(self, Op::Exec(_) | Op::Sweep { .. } | Op::Restore { .. } | Op::System { .. })
+        !matches!(
+            self,
+            Op::Exec(_)
+                | Op::Sweep { .. }
+                | Op::Restore { .. }
+                | Op::RestorePart { .. }
+                | Op::RestoreCommit { .. }
+                | Op::System { .. }
+        )
     }
 
     /// About how many bytes this takes in an encoded batch; never less than it really takes.
@@ -420,9 +447,11 @@ impl<'a> Op<'a> {
             }
             Op::Scan { pattern, .. } => pattern.map_or(0, str::len),
             Op::Ping { message } => message.map_or(0, str::len),
-            Op::Clear | Op::Count | Op::List | Op::Sweep { .. } => 0,
+            Op::Clear | Op::Count | Op::List | Op::Sweep { .. } | Op::RestoreCommit { .. } => 0,
             Op::Exec(steps) => steps.iter().map(Op::size_estimate_bytes).sum(),
-            Op::Restore { entries } => entries.iter().map(RestoreEntry::size_estimate_bytes).sum(),
+            Op::Restore { entries } | Op::RestorePart { entries, .. } => {
+                entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
+            }
             Op::System { changes, .. } => changes
                 .iter()
                 .map(|change| match change {

@@ -1,5 +1,6 @@
 //! From settings to a serving node and back to a stopped one.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 use vaylix_access::{Administrator, Authentication, Door, Limits, Rate, Report, Secret, Settings};
 use vaylix_consensus::Node;
-use vaylix_dataplane::server::{Listener, Settings as ListenerSettings};
+use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
 use vaylix_engine::wal::SyncPolicy;
 use vaylix_proto::Text;
 use vaylix_proto::frame::FRAME_LEN_MAX;
@@ -138,10 +139,8 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
     let mut signals = Signals::register().map_err(ServerError::Runtime)?;
     // The port is taken before anything is created, so that a second start by mistake leaves no trace; it is
     // served only once everything is recovered.
-    let listener = Listener::bind((config.flags.bind.as_str(), config.flags.port))
-        .await
-        .map_err(ServerError::Bind)?;
-    let address = listener.local_addr();
+    let socket = bind(&config.flags.bind, config.flags.port).await?;
+    let address = socket.local_addr().map_err(BindError::from)?;
 
     let node = Node::start(config.node()).await.map_err(ServerError::Start)?;
     let report = config.report(address, &node);
@@ -150,23 +149,34 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
 
     announce(&config, address, &door);
     let settings = ListenerSettings {
-        max_connections: config.flags.max_connections,
-        handshake_timeout: Duration::from_millis(config.flags.handshake_timeout_ms),
+        sessions_max: config.flags.max_connections,
+        hello_timeout: Duration::from_millis(config.flags.handshake_timeout_ms),
         idle_timeout: config.flags.idle_timeout_seconds.map(Duration::from_secs),
-        log_requests: config.flags.log_requests,
         compression: !config.flags.disable_compression,
-        compression_threshold: COMPRESSION_THRESHOLD_BYTES,
+        log_requests: config.flags.log_requests,
         ..ListenerSettings::default()
     };
     let stop = async move {
         let signal = signals.stop().await;
         info!(signal, "shutdown signal received");
     };
-    listener.serve(door.clone(), settings, stop).await.map_err(|e| ServerError::Serve(address, e))?;
-    drop(door);
+    let drained = socket.listen(door, settings).serve(stop).await;
+    if drained.aborted > 0 {
+        warn!(connections = drained.aborted, "cut off connections that did not finish in time");
+    }
     node.shutdown().await;
     info!("stopped");
     Ok(())
+}
+
+/// Binds the first address that `host` stands for.
+async fn bind(host: &str, port: u16) -> Result<Socket, ServerError> {
+    let address = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(BindError::from)?
+        .next()
+        .ok_or_else(|| BindError::from(io::Error::from(io::ErrorKind::AddrNotAvailable)))?;
+    Ok(Socket::bind(address).await?)
 }
 
 /// Says where the server is and what to do next, and warns of what an operator should not leave as it is.
@@ -184,7 +194,7 @@ fn announce(config: &Config, address: SocketAddr, door: &Door) {
         Credentials::Default => {
             warn!("default credentials {DEFAULT_USER}/{DEFAULT_PASSWORD} serve this loopback listener");
         }
-        Credentials::Generated(password) if door.administrator_created() => {
+        Credentials::Generated(password) if door.administrator_taken_over() => {
             warn!(
                 "no credentials were configured for a listener beyond loopback: generated the password {} for \
                  the administrator {}; it is shown only now",

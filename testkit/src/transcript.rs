@@ -64,7 +64,8 @@ pub fn differences(text: &str) -> Result<Vec<Difference>> {
     let mut list: Vec<Difference> = Vec::new();
     for line in text.lines() {
         if let Some(heading) = line.strip_prefix("@ ") {
-            let (place, because) = heading.split_once(" because ").context("a difference without a reason")?;
+            let (place, because) =
+                heading.split_once(" because ").context("a difference without a reason")?;
             let (file, number) = place.split_once(':').context("a difference without a line number")?;
             list.push(Difference {
                 file: file.to_owned(),
@@ -312,7 +313,8 @@ mod tests {
 
     #[test]
     fn differences_are_read_as_blocks() {
-        let list = differences("# why\n\n@ a.txt:3 because reason\none\n\n@ b.txt:4 because other\n").unwrap();
+        let list =
+            differences("# why\n\n@ a.txt:3 because reason\none\n\n@ b.txt:4 because other\n").unwrap();
         assert_eq!(list.len(), 2);
         assert_eq!((list[0].line, list[0].output.len()), (3, 2));
         assert_eq!((list[1].file.as_str(), list[1].because.as_str()), ("b.txt", "other"));

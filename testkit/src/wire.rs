@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use vaylix_proto::frame::{Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder};
-use vaylix_proto::hello::{Capabilities, ClientHello, ServerHello};
+use vaylix_proto::hello::{ClientHello, ServerHello};
 use vaylix_proto::request::{Metadata, Request};
 use vaylix_proto::response::Response;
-use vaylix_proto::{Command, ErrorReply, Reply, SetOptions, Text};
+use vaylix_proto::{Command, ErrorReply, Reply, SetOptions};
 
 use crate::process::PATIENCE;
 
@@ -17,7 +17,6 @@ use crate::process::PATIENCE;
 pub const DEFAULT_LOGIN: (&str, &str) = ("vaylix", "vaylix");
 
 /// One connection after its hello.
-#[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     encoder: FrameEncoder,
@@ -46,19 +45,15 @@ impl Connection {
             sent: 0,
             received: 0,
         };
-        let hello = ClientHello {
-            client_name: Text::from_static("vaylix-test"),
-            client_version: Text::from_static(env!("CARGO_PKG_VERSION")),
-            capabilities: Capabilities::ALL,
+        let offer = ClientHello {
             desired_compression: Compression::None,
-            max_frame_len: FRAME_LEN_MAX,
-            auth_intent: true,
+            ..ClientHello::new("vaylix-test", env!("CARGO_PKG_VERSION"))
         };
-        connection.encoder.encode(&mut connection.output, |body| hello.encode(body))?;
+        connection.encoder.encode(&mut connection.output, |body| offer.encode(body))?;
         connection.flush()?;
         let body = connection.frame()?.context("closed instead of a hello")?;
-        let hello = ServerHello::decode(body)?;
-        ensure!(hello.is_accepted(), "rejected: {hello:?}");
+        let hello = ServerHello::decode(&body)?;
+        ensure!(hello.accept(&offer).is_ok(), "rejected: {hello:?}");
         Ok(connection)
     }
 

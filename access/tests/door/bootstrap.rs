@@ -52,7 +52,8 @@ async fn a_changed_pair_is_taken_over_once_and_touches_nobody_else() {
     // Another name.
     let server = server.restart(required(named("root", "one"))).await;
     let mut main = server.login("root", "one").await;
-    let everybody = "bob=roles= disabled=false, root=roles=admin disabled=false, vaylix=roles=admin disabled=false";
+    let everybody =
+        "bob=roles= disabled=false, root=roles=admin disabled=false, vaylix=roles=admin disabled=false";
     assert_eq!(main.line("show users").await, everybody);
     server.login("vaylix", "vaylix").await;
     drop(main);
@@ -63,7 +64,8 @@ async fn a_changed_pair_is_taken_over_once_and_touches_nobody_else() {
     // A user who exists becomes an administrator and keeps its other roles.
     let server = server.restart(required(named("bob", "three"))).await;
     let mut bob = server.login("bob", "three").await;
-    let everybody = "bob=roles=admin disabled=false, root=roles=admin disabled=false, vaylix=roles=admin disabled=false";
+    let everybody =
+        "bob=roles=admin disabled=false, root=roles=admin disabled=false, vaylix=roles=admin disabled=false";
     assert_eq!(bob.line("show users").await, everybody);
     // No explicit pair any more: nothing changes.
     drop(bob);
@@ -82,5 +84,8 @@ async fn access_rules_survive_restarts_and_snapshots() {
     drop(main);
     let server = server.restart(required(root(true))).await;
     let mut bob = server.login("bob", "abcdefghijk1").await;
-    bob.says("> get k\nv\n> show grants\nuser.bob.grant.000=role=bob-role read on *, user.bob.roles=bob-role").await;
+    bob.says(
+        "> get k\nv\n> show grants\nuser.bob.grant.000=role=bob-role read on *, user.bob.roles=bob-role",
+    )
+    .await;
 }

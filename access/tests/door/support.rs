@@ -5,26 +5,24 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use vaylix_access::{
-    Admission, Admitted, Administrator, Authentication, Door, Identity, Limits, Report, Settings, Standing,
+    Administrator, Admission, Admitted, Authentication, Door, Identity, Limits, Report, Settings, Standing,
     Transaction,
 };
 use vaylix_consensus::{Config, Node};
-use vaylix_proto::{
-    Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text,
-};
+use vaylix_proto::{Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text};
 
-pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The administrator root/rootpw.
-pub fn root(explicit: bool) -> Administrator {
+pub(crate) fn root(explicit: bool) -> Administrator {
     Administrator { user: "root".into(), password: "rootpw".into(), explicit }
 }
 
-pub fn required(administrator: Administrator) -> Authentication {
+pub(crate) fn required(administrator: Administrator) -> Authentication {
     Authentication::Required { administrator }
 }
 
-pub fn report(dir: &Path) -> Report {
+pub(crate) fn report(dir: &Path) -> Report {
     Report {
         version: "0.9.0".into(),
         git_sha: "unknown".into(),
@@ -50,24 +48,28 @@ pub fn report(dir: &Path) -> Report {
 }
 
 /// A server without a network.
-pub struct Server {
-    pub door: Door,
+pub(crate) struct Server {
+    pub(crate) door: Door,
     dir: tempfile::TempDir,
 }
 
 impl Server {
-    pub async fn start(authentication: Authentication) -> Self {
+    pub(crate) async fn start(authentication: Authentication) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), authentication, Limits::default()).await
     }
 
-    pub async fn start_in(dir: tempfile::TempDir, authentication: Authentication, limits: Limits) -> Self {
+    pub(crate) async fn start_in(
+        dir: tempfile::TempDir,
+        authentication: Authentication,
+        limits: Limits,
+    ) -> Self {
         let node = Node::start(Config::new(dir.path())).await.unwrap();
         let settings = Settings { authentication, limits, report: report(dir.path()) };
         Self { door: Door::open(node, settings).await.unwrap(), dir }
     }
 
     /// Stops cleanly and starts again on the same files.
-    pub async fn restart(self, authentication: Authentication) -> Self {
+    pub(crate) async fn restart(self, authentication: Authentication) -> Self {
         let Self { door, dir } = self;
         let node = door.node().clone();
         drop(door);
@@ -75,29 +77,30 @@ impl Server {
         Self::start_in(dir, authentication, Limits::default()).await
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().into()
     }
 
     /// A session of nobody yet.
-    pub fn connect(&self) -> Session {
+    pub(crate) fn connect(&self) -> Session {
         Session { door: self.door.clone(), who: self.door.arrival(), transaction: None }
     }
 
-    pub async fn login(&self, user: &str, password: &str) -> Session {
+    pub(crate) async fn login(&self, user: &str, password: &str) -> Session {
         let mut session = self.connect();
         session.auth(user, password).await.unwrap();
         session
     }
 
     /// A user with exactly these grants, logged in.
-    pub async fn user_with(&self, root: &mut Session, name: &str, grants: &[(&str, &str)]) -> Session {
+    pub(crate) async fn user_with(&self, root: &mut Session, name: &str, grants: &[(&str, &str)]) -> Session {
         let mut lines = vec![
             format!("create user {name} password abcdefghijk1"),
             format!("create role {name}-role"),
             format!("grant role {name}-role to {name}"),
         ];
-        let grant = |(permission, pattern)| format!("grant permission {permission} on {pattern} to {name}-role");
+        let grant =
+            |(permission, pattern)| format!("grant permission {permission} on {pattern} to {name}-role");
         lines.extend(grants.iter().map(|(permission, pattern)| grant((permission, pattern))));
         for line in lines {
             assert_eq!(root.line(&line).await, "OK", "{line}");
@@ -107,14 +110,14 @@ impl Server {
 }
 
 /// One connection.
-pub struct Session {
-    pub door: Door,
-    pub who: Option<Identity>,
+pub(crate) struct Session {
+    pub(crate) door: Door,
+    pub(crate) who: Option<Identity>,
     transaction: Option<Vec<Admitted>>,
 }
 
 impl Session {
-    pub fn admit(&mut self, command: Command) -> Result<Admission, ErrorReply> {
+    pub(crate) fn admit(&mut self, command: Command) -> Result<Admission, ErrorReply> {
         let transaction = match &self.transaction {
             None => Transaction::Closed,
             Some(queue) => Transaction::Open { queued: queue.len(), age: std::time::Duration::ZERO },
@@ -123,7 +126,7 @@ impl Session {
         self.door.admit(&mut self.who, standing, command)
     }
 
-    pub async fn call(&mut self, command: Command) -> Result<Reply, ErrorReply> {
+    pub(crate) async fn call(&mut self, command: Command) -> Result<Reply, ErrorReply> {
         match self.admit(command)? {
             Admission::Run(admitted) => self.door.execute(admitted).await,
             Admission::Queue(admitted) => {
@@ -150,13 +153,13 @@ impl Session {
         }
     }
 
-    pub async fn auth(&mut self, user: &str, password: &str) -> Result<(), ErrorReply> {
+    pub(crate) async fn auth(&mut self, user: &str, password: &str) -> Result<(), ErrorReply> {
         let command = Command::Auth { user: user.into(), password: password.into() };
         self.call(command).await.map(|reply| assert_eq!(reply, Reply::Ok))
     }
 
     /// Carries out a line of text, and answers as the REPL shows it.
-    pub async fn line(&mut self, line: &str) -> String {
+    pub(crate) async fn line(&mut self, line: &str) -> String {
         let command = parse(line);
         match self.call(command).await {
             Ok(reply) => shown(&reply),
@@ -165,7 +168,7 @@ impl Session {
     }
 
     /// Checks a conversation: lines that begin with `>` are typed, the others are the answers.
-    pub async fn says(&mut self, conversation: &str) {
+    pub(crate) async fn says(&mut self, conversation: &str) {
         let mut lines = conversation.lines().map(str::trim).filter(|line| !line.is_empty());
         while let Some(line) = lines.next() {
             let typed = line.strip_prefix("> ").expect("a typed line");
@@ -180,7 +183,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// An answer as the REPL shows it: entries sorted by name.
-pub fn shown(reply: &Reply) -> String {
+pub(crate) fn shown(reply: &Reply) -> String {
     match reply {
         Reply::Ok => "OK".into(),
         Reply::NotFound => "NOT_FOUND".into(),
@@ -195,8 +198,10 @@ pub fn shown(reply: &Reply) -> String {
             shown.join(", ")
         }
         Reply::Strings(values) => {
-            let shown: Vec<String> =
-                values.iter().map(|value| value.as_ref().map_or("(nil)".into(), |value| text(value))).collect();
+            let shown: Vec<String> = values
+                .iter()
+                .map(|value| value.as_ref().map_or("(nil)".into(), |value| text(value)))
+                .collect();
             shown.join(", ")
         }
         Reply::Scan(page) => {
@@ -208,7 +213,7 @@ pub fn shown(reply: &Reply) -> String {
 }
 
 /// A command from plain words: as much of the text grammar as these tests use, without quotes.
-pub fn parse(line: &str) -> Command {
+pub(crate) fn parse(line: &str) -> Command {
     use Command as C;
     let words: Vec<&str> = line.split(' ').collect();
     let text = |word: &str| Text::from(word);
@@ -244,9 +249,7 @@ pub fn parse(line: &str) -> Command {
         ["expire", key, n] => C::Expire { key: text(key), seconds: n.parse().unwrap() },
         ["ttl", key] => C::Ttl { key: text(key) },
         ["persist", key] => C::Persist { key: text(key) },
-        ["rename", source, destination] => {
-            C::Rename { source: text(source), destination: text(destination) }
-        }
+        ["rename", source, destination] => C::Rename { source: text(source), destination: text(destination) },
         ["renamenx", source, destination] => {
             C::RenameNx { source: text(source), destination: text(destination) }
         }

@@ -24,6 +24,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use vaylix_proto::text::Usage;
 use vaylix_proto::{ErrorReply, NamedValue, Reply};
 
 use super::escape::{self, Escape};
@@ -58,7 +59,7 @@ enum Content<'a> {
     Entries(Vec<Entry<'a, Value<'a>>>),
     Scan { cursor: u64, keys: Vec<&'a str> },
     Exec(Vec<Document<'a>>),
-    Help(Vec<HelpRow<'a>>),
+    Help(Vec<HelpRow>),
 }
 
 #[derive(serde::Serialize)]
@@ -68,9 +69,9 @@ struct Entry<'a, V> {
 }
 
 #[derive(serde::Serialize)]
-struct HelpRow<'a> {
-    command: &'a str,
-    usage: &'a str,
+struct HelpRow {
+    command: &'static str,
+    usage: &'static str,
 }
 
 struct Value<'a>(&'a [u8]);
@@ -121,8 +122,8 @@ impl<'a> Document<'a> {
         Self::Error { code: &error.code, name: &error.name, message: &error.message }
     }
 
-    pub(super) fn help(rows: &'a [(&'a str, &'a str)]) -> Self {
-        let rows = rows.iter().map(|&(command, usage)| HelpRow { command, usage }).collect();
+    pub(super) fn help(rows: &[Usage]) -> Self {
+        let rows = rows.iter().map(|row| HelpRow { command: row.phrase, usage: row.usage }).collect();
         Self::Ok(Success { kind: Some("help"), value: Some(Content::Help(rows)) })
     }
 

@@ -13,6 +13,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+use vaylix_proto::text::Usage;
 use vaylix_proto::{Code, Command, ErrorReply, NamedValue, Reply};
 
 pub(crate) use escape::Escape;
@@ -66,12 +67,12 @@ impl Renderer {
         escape.apply(&error.to_string()).into_owned()
     }
 
-    /// The command table; `rows` are phrases with their usage.
-    pub(crate) fn help(&self, rows: &[(&str, &str)]) -> String {
+    /// The command table.
+    pub(crate) fn help(&self, rows: &[Usage]) -> String {
         if self.json_replies {
             return Document::help(rows).line(self.default_escape());
         }
-        let rows: Vec<_> = rows.iter().map(|&(phrase, usage)| [phrase.into(), usage.into()]).collect();
+        let rows: Vec<_> = rows.iter().map(|row| [row.phrase.into(), row.usage.into()]).collect();
         format!("Vaylix command help\n\n{}", table::two_columns(["command", "usage"], &rows))
     }
 

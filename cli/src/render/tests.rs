@@ -221,7 +221,7 @@ fn metrics_keep_their_lines_on_a_terminal() {
 
 #[test]
 fn help_is_a_table() {
-    let rows = [("ping", "ping [message]"), ("exit", "exit")];
+    let rows = [Usage { phrase: "ping", usage: "ping [message]" }, Usage { phrase: "exit", usage: "exit" }];
     assert_eq!(
         PIPE.help(&rows),
         concat!(

@@ -98,9 +98,8 @@ impl Validator for Helper {
             Kind::Question | Kind::Password => None,
         };
         Ok(match unknown {
-            Some(word) => {
-                ValidationResult::Invalid(Some(format!("{DIMMED} unknown command: {word}{NORMAL}")))
-            }
+            // The editor shows the message dimmed, like a hint.
+            Some(word) => ValidationResult::Invalid(Some(format!(" unknown command: {word}"))),
             None => ValidationResult::Valid(None),
         })
     }

@@ -1,13 +1,10 @@
 //! What the line editor knows about commands: which phrase a line starts with, what can follow, what is missing.
 
-use vaylix_proto::text::USAGES;
+use vaylix_proto::text::{USAGES, Usage};
 
-/// The longest command phrase that `line` starts with: its usage, and where it ends in `line`.
-fn phrase(line: &str) -> Option<(&'static str, &'static str, usize)> {
-    USAGES
-        .iter()
-        .filter_map(|&(phrase, usage)| Some((phrase, usage, end_of(phrase, line)?)))
-        .max_by_key(|&(.., end)| end)
+/// The longest command phrase that `line` starts with, and where it ends in `line`.
+fn phrase(line: &str) -> Option<(Usage, usize)> {
+    USAGES.iter().filter_map(|&usage| Some((usage, end_of(usage.phrase, line)?))).max_by_key(|&(_, end)| end)
 }
 
 /// Where `phrase` ends in `line`, if the line starts with its words.
@@ -27,12 +24,12 @@ fn end_of(phrase: &str, line: &str) -> Option<usize> {
 
 /// How many bytes of `line` are its command phrase.
 pub(super) fn recognised(line: &str) -> Option<usize> {
-    phrase(line).map(|(.., end)| end)
+    phrase(line).map(|(_, end)| end)
 }
 
 /// The rest of the usage, once `line` is a complete phrase and nothing else.
 pub(super) fn missing(line: &str) -> Option<String> {
-    let (phrase, usage, end) = phrase(line)?;
+    let (Usage { phrase, usage }, end) = phrase(line)?;
     if !line[end..].trim().is_empty() {
         return None;
     }
@@ -47,7 +44,7 @@ pub(super) fn completions(line: &str) -> (usize, Vec<String>) {
     let before: Vec<_> = line[..start].split_whitespace().map(str::to_ascii_lowercase).collect();
     let typed = line[start..].to_ascii_lowercase();
     let mut words: Vec<String> = Vec::new();
-    for (phrase, _) in USAGES {
+    for Usage { phrase, .. } in USAGES {
         let mut rest = phrase.split(' ');
         if !before.iter().all(|word| rest.next() == Some(word)) {
             continue;
@@ -65,7 +62,7 @@ pub(super) fn completions(line: &str) -> (usize, Vec<String>) {
 pub(super) fn unknown_word(line: &str) -> Option<String> {
     let mut words = line.trim_start().split(|c: char| c.is_whitespace() || c == '"');
     let word = words.next().unwrap_or_default().to_ascii_lowercase();
-    let known = USAGES.iter().any(|(phrase, _)| phrase.split(' ').next() == Some(&word));
+    let known = USAGES.iter().any(|usage| usage.phrase.split(' ').next() == Some(&word));
     (!word.is_empty() && !known).then_some(word)
 }
 

@@ -68,10 +68,7 @@ fn a_script_prints_one_answer_per_line() {
 #[test]
 fn exit_ends_a_script() {
     let (run, commands) = run(&[], "EXIT\nping never\n");
-    assert_eq!(
-        run.stdout,
-        format!("{STARTUP}OK\n[INFO] [client.session] received local exit command\n")
-    );
+    assert_eq!(run.stdout, format!("{STARTUP}OK\n[INFO] [client.session] received local exit command\n"));
     assert_eq!(run.status, Some(0));
     assert_eq!(commands.len(), 1, "{commands:?}");
 }
@@ -148,10 +145,7 @@ fn every_reply_can_be_a_document() {
         &["--json-replies", "--user", "bob"],
         "",
         "",
-        &format!(
-            "{}ERROR [SRV-008] Authentication Failed: client authentication failed\n{END}",
-            STARTUP
-        ),
+        &format!("{}ERROR [SRV-008] Authentication Failed: client authentication failed\n{END}", STARTUP),
         0,
     );
 }
@@ -181,10 +175,7 @@ fn one_command_prints_its_answer_only() {
 fn a_password_can_come_from_standard_input() {
     let (run, commands) = run(&["--password-stdin"], "s e\"cret\r\nping\n");
     assert_eq!(run.stdout, format!("{STARTUP}OK\nPONG\n{END}"));
-    assert_eq!(
-        commands[0],
-        Command::Auth { user: "vaylix".into(), password: "s e\"cret".into() }
-    );
+    assert_eq!(commands[0], Command::Auth { user: "vaylix".into(), password: "s e\"cret".into() });
 }
 
 #[test]
@@ -195,10 +186,7 @@ fn a_lost_connection_ends_a_script() {
     });
     let run = client(&["--port", &server.port()], &[], "ping\nping\n");
     assert_eq!(server.commands().len(), 2);
-    assert_eq!(
-        run.stderr,
-        "[TRN-007] Unexpected End Of Frame: transport failure: unexpected end of input\n"
-    );
+    assert_eq!(run.stderr, "[TRN-007] Unexpected End Of Frame: transport failure: unexpected end of input\n");
     assert_eq!(run.status, Some(1));
 }
 

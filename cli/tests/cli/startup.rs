@@ -88,10 +88,7 @@ fn the_server_hangs_up() {
     });
     let run = client(&["--port", &port], &[], "ping\n");
     peer.join().unwrap();
-    assert_eq!(
-        run.stderr,
-        "[TRN-007] Unexpected End Of Frame: transport failure: unexpected end of input\n"
-    );
+    assert_eq!(run.stderr, "[TRN-007] Unexpected End Of Frame: transport failure: unexpected end of input\n");
     assert_eq!(run.status, Some(1));
 }
 

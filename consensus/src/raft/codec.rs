@@ -14,11 +14,12 @@
 //! | 2 | membership | openraft's `Membership` in MessagePack, structs as maps |
 
 use bytes::Bytes;
-use openraft::{CommittedLeaderId, EntryPayload, LogId};
+use openraft::{BasicNode, CommittedLeaderId, EntryPayload, LogId, StoredMembership};
 use vaylix_engine::op::DecodeError;
 use vaylix_engine::sequence::Sequence;
 use vaylix_engine::wal::{Record, RecordId};
 
+use super::machine::Meta;
 use super::{EntryBody, TypeConfig};
 
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
@@ -89,4 +90,10 @@ pub(crate) fn to_entry(record: Record) -> Result<Entry, BadRecord> {
         Some((&kind, _)) => return Err(BadRecord::UnknownKind { index, kind }),
     };
     Ok(Entry { log_id: log_id(&record.id), payload })
+}
+
+/// Describes a snapshot. Two at the same position are the same, so the position names it.
+pub(crate) fn snapshot_meta(last: LogId<u64>, membership: StoredMembership<u64, BasicNode>) -> Meta {
+    let snapshot_id = format!("{}-{}-{}", last.leader_id.term, last.leader_id.node_id, last.index);
+    Meta { last_log_id: Some(last), last_membership: membership, snapshot_id }
 }

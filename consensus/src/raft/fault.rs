@@ -5,11 +5,7 @@ use std::error::Error;
 
 use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageError, StorageIOError};
 
-fn fault(
-    subject: ErrorSubject<u64>,
-    verb: ErrorVerb,
-    error: &(impl Error + 'static),
-) -> StorageError<u64> {
+fn fault(subject: ErrorSubject<u64>, verb: ErrorVerb, error: &(impl Error + 'static)) -> StorageError<u64> {
     StorageIOError::new(subject, verb, AnyError::new(error)).into()
 }
 

@@ -12,8 +12,8 @@
 
 use openraft::Vote;
 use serde::{Deserialize, Serialize};
-use vaylix_engine::keyring::Keyring;
 use vaylix_engine::error::StorageError;
+use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::vote;
 use vaylix_proto::Code;
@@ -61,9 +61,12 @@ impl HardState {
             return Err(unreadable(format!("version {}", stored.format)));
         }
         let node = NodeId::new(stored.node).ok_or_else(|| unreadable("node 0".to_owned()))?;
-        let vote = stored.vote.map(|StoredVote { term, node, committed }| {
-            if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) }
-        });
+        let vote =
+            stored.vote.map(
+                |StoredVote { term, node, committed }| {
+                    if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) }
+                },
+            );
         Ok(Some(Self { identity: Identity { node, cluster: ClusterId::from_bytes(stored.cluster) }, vote }))
     }
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, LogId, OptionalSend, RaftLogReader, StorageError, Vote};
 use parking_lot::Mutex;
-use vaylix_engine::layout::DataDir;
 use vaylix_engine::keyring::Keyring;
+use vaylix_engine::layout::DataDir;
 use vaylix_engine::wal::Wal;
 
 use super::TypeConfig;
@@ -143,9 +143,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>> {
         let node = self.node();
         let vote = self.shared.hard_state.lock().vote;
-        Ok(vote.map(|vote| {
-            if vote.leader_id.node_id == node { Vote::new(vote.leader_id.term, node) } else { vote }
-        }))
+        Ok(vote.map(
+            |vote| {
+                if vote.leader_id.node_id == node { Vote::new(vote.leader_id.term, node) } else { vote }
+            },
+        ))
     }
 
     async fn append<I>(&mut self, entries: I, flushed: LogFlushed<TypeConfig>) -> Result<()>

@@ -8,19 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::{BasicNode, EntryPayload, LogId, SnapshotMeta, StoredMembership};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use vaylix_engine::keyring::Keyring;
-use vaylix_engine::snapshot::{self, SnapshotInfo};
 use vaylix_engine::error::StorageError;
+use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::op::Batch;
+use vaylix_engine::snapshot::Info;
 use vaylix_engine::state::{Reader, Root, State};
 use vaylix_proto::Code;
 
 use super::codec::{self, BadRecord, Entry};
 use super::membership::is_sole_voter;
-use super::{Applied, Image};
+use super::{Applied, Image, snapshot_file};
 use crate::gate::{Gate, Leadership};
 
 /// openraft's description of a snapshot, with our types.
@@ -56,7 +55,7 @@ struct Core {
 #[derive(Clone)]
 pub(crate) struct Stored {
     pub(crate) meta: Meta,
-    pub(crate) info: SnapshotInfo,
+    pub(crate) info: Info,
 }
 
 /// A consistent view of the state with its place in the log.
@@ -65,13 +64,6 @@ pub(crate) struct View {
     pub(crate) root: Root,
     /// Log bytes applied by this process up to here.
     log_bytes: u64,
-}
-
-/// What a snapshot file says about its place in the log: MessagePack, struct as map.
-#[derive(Serialize, Deserialize)]
-struct Label {
-    last_log: LogId<u64>,
-    membership: StoredMembership<u64, BasicNode>,
 }
 
 impl Machine {
@@ -85,16 +77,9 @@ impl Machine {
     ) -> Result<Self, StorageError> {
         let mut state = State::new();
         let mut stored = None;
-        if let Some((root, label, info)) = snapshot::load_snapshot(&dir, &keyring)? {
-            let label: Label = rmp_serde::from_slice(&label).map_err(|error| {
-                StorageError::new(
-                    Code::SnapshotDeserializationFailure,
-                    format!("snapshot deserialization failed: its place in the log: {error}"),
-                )
-                .in_file(&dir.snapshot())
-            })?;
+        if let Some((meta, root, info)) = snapshot_file::load(&dir, &keyring)? {
             state.replace(root);
-            stored = Some(Stored { meta: meta(label.last_log, label.membership), info });
+            stored = Some(Stored { meta, info });
         }
         let (last_applied, membership) = match &stored {
             Some(Stored { meta, .. }) => (meta.last_log_id, meta.last_membership.clone()),
@@ -117,6 +102,11 @@ impl Machine {
             snapshot_due: Notify::new(),
             entries: AtomicU64::new(0),
         })
+    }
+
+    /// The key that seals what is written now.
+    pub(crate) fn storage_key_id(&self) -> String {
+        self.keyring.active().id().to_string()
     }
 
     pub(crate) fn reader(&self) -> &Reader {
@@ -200,7 +190,7 @@ impl Machine {
         let core = self.core.lock();
         let last = core.last_applied?;
         Some(View {
-            meta: meta(last, core.membership.clone()),
+            meta: codec::snapshot_meta(last, core.membership.clone()),
             root: core.state.root(),
             log_bytes: self.log_bytes.load(Ordering::Relaxed),
         })
@@ -219,11 +209,7 @@ impl Machine {
         {
             return Ok(stored.clone());
         }
-        let last_log = view.meta.last_log_id.expect("a view is of something applied");
-        let label = Label { last_log, membership: view.meta.last_membership.clone() };
-        let label = rmp_serde::to_vec_named(&label)
-            .expect("numbers and strings encode, and memory does not refuse to be written");
-        let info = snapshot::write_snapshot(&self.dir, &self.keyring, &view.root, &label)?;
+        let info = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root)?;
         self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
         Ok(stored.insert(Stored { meta: view.meta.clone(), info }).clone())
     }
@@ -271,10 +257,4 @@ impl View {
 
 fn record_index(meta: &Meta) -> u64 {
     meta.last_log_id.map_or(0, |id| codec::record_id(&id).index)
-}
-
-/// Two snapshots at the same position are the same snapshot, so the position names it.
-fn meta(last: LogId<u64>, membership: StoredMembership<u64, BasicNode>) -> Meta {
-    let snapshot_id = format!("{}-{}-{}", last.leader_id.term, last.leader_id.node_id, last.index);
-    Meta { last_log_id: Some(last), last_membership: membership, snapshot_id }
 }

@@ -5,6 +5,8 @@
 //!
 //! [`Sequence`]: vaylix_engine::sequence::Sequence
 
+#![expect(clippy::result_large_err, reason = "openraft's error type is in the signatures of its traits")]
+
 pub(crate) mod codec;
 mod fault;
 pub(crate) mod hard_state;
@@ -13,6 +15,7 @@ pub(crate) mod machine;
 mod membership;
 pub(crate) mod network;
 mod office;
+mod snapshot_file;
 pub(crate) mod start;
 pub(crate) mod state_machine;
 #[cfg(test)]

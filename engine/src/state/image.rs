@@ -3,8 +3,10 @@
 //! ```text
 //! image      magic "VXSTATE" (7), format u8 = 1,
 //!            applied u64 (0: nothing yet), time_ms u64, access_revision u64,
-//!            record count u64, records, key count u64, keys, end "END." (4)
+//!            record count u64, records, keys, prepared u8 (0 or 1), restore if it is 1, end "END." (4)
 //! record     name length u32, content length u32, name, content
+//! keys       key count u64, that many times key
+//! restore    identity u64, parts u32, entries counted u64, time of the last part u64, keys
 //! key        key length u32, value length u32, version u64, deadline u64 (0: none), key, value
 //! ```
 //! Numbers are little-endian, lengths are in bytes, names and keys are UTF-8 and strictly ascending, and a
@@ -20,15 +22,14 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::entry::Entry;
+use super::keyspace::Keyspace;
+use super::restore::Prepared;
 use super::root::Root;
 use crate::sequence::Sequence;
 
 const MAGIC: &[u8; 7] = b"VXSTATE";
 const FORMAT: u8 = 1;
 const END: &[u8; 4] = b"END.";
-
-/// How much is reserved for a key or value before its bytes are there.
-const RESERVE_BYTES_MAX: usize = 64 * 1024;
 
 /// Why bytes are not an image.
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +66,14 @@ impl Root {
             sink.write_all(name.as_bytes())?;
             sink.write_all(content)?;
         }
-        write_u64(sink, self.keys.len() as u64)?;
-        for entry in self.keys.iter() {
-            write_len(sink, entry.key_bytes().len())?;
-            write_len(sink, entry.value().len())?;
-            write_u64(sink, entry.version())?;
-            write_u64(sink, entry.expires_at_ms().unwrap_or(0))?;
-            sink.write_all(entry.key_bytes())?;
-            sink.write_all(entry.value())?;
+        write_keys(sink, &self.keys)?;
+        sink.write_all(&[u8::from(self.prepared.is_some())])?;
+        if let Some(prepared) = &self.prepared {
+            write_u64(sink, prepared.restore)?;
+            sink.write_all(&prepared.parts.to_le_bytes())?;
+            write_u64(sink, prepared.counted)?;
+            write_u64(sink, prepared.touched_ms)?;
+            write_keys(sink, &prepared.keys)?;
         }
         sink.write_all(END)
     }
@@ -82,7 +83,7 @@ impl Root {
     /// # Errors
     /// [`DecodeError`], for anything that [`Root::encode`] does not write.
     pub fn decode(source: impl Read) -> Result<Self, DecodeError> {
-        let mut image = Image(source);
+        let mut image = Image { source, scratch: Vec::new() };
         if image.array()? != *MAGIC {
             return Err(DecodeError::Magic);
         }
@@ -95,49 +96,71 @@ impl Root {
         root.access_revision = image.u64()?;
         for _ in 0..image.u64()? {
             let (name_len, content_len) = (image.u32()?, image.u32()?);
-            let name = ByteString::try_from(image.bytes(name_len)?)
+            let name = std::str::from_utf8(image.bytes(name_len.into())?)
+                .map(ByteString::from)
                 .map_err(|_| DecodeError::Malformed("the name of a record is not UTF-8"))?;
             if root.system.get_max().is_some_and(|(last, _)| *last >= name) {
                 return Err(DecodeError::Malformed("records are not in order"));
             }
-            root.system.insert(name, Bytes::from(image.bytes(content_len)?));
+            root.system.insert(name, Bytes::copy_from_slice(image.bytes(content_len.into())?));
         }
-        let mut last: Option<Entry> = None;
-        for _ in 0..image.u64()? {
-            let entry = image.entry()?;
-            if last.is_some_and(|last| last >= entry) {
-                return Err(DecodeError::Malformed("keys are not in order"));
-            }
-            root.keys.put(entry.clone());
-            last = Some(entry);
-        }
+        image.keys(&mut root.keys)?;
+        root.prepared = match image.array()? {
+            [0] => None,
+            [1] => Some(image.prepared()?),
+            _ => return Err(DecodeError::Malformed("neither with nor without a prepared restore")),
+        };
         if image.array()? == *END { Ok(root) } else { Err(DecodeError::Malformed("the end mark is missing")) }
     }
 }
 
 /// A source of the parts of an image.
-struct Image<R>(R);
+struct Image<R> {
+    source: R,
+    scratch: Vec<u8>,
+}
 
 impl<R: Read> Image<R> {
+    fn prepared(&mut self) -> Result<Prepared, DecodeError> {
+        let restore = self.u64()?;
+        let (parts, counted, touched_ms) = (self.u32()?, self.u64()?, self.u64()?);
+        let mut prepared = Prepared { parts, counted, ..Prepared::new(restore, touched_ms) };
+        self.keys(&mut prepared.keys)?;
+        Ok(prepared)
+    }
+
+    fn keys(&mut self, keys: &mut Keyspace) -> Result<(), DecodeError> {
+        let mut last: Option<Entry> = None;
+        for _ in 0..self.u64()? {
+            let entry = self.entry()?;
+            if last.is_some_and(|last| last >= entry) {
+                return Err(DecodeError::Malformed("keys are not in order"));
+            }
+            keys.put(entry.clone());
+            last = Some(entry);
+        }
+        Ok(())
+    }
+
     fn entry(&mut self) -> Result<Entry, DecodeError> {
         let (key_len, value_len) = (self.u32()?, self.u32()?);
         let (version, expires_at_ms) = (self.u64()?, self.u64()?);
-        let key = self.bytes(key_len)?;
-        let value = self.bytes(value_len)?;
-        if std::str::from_utf8(&key).is_err() {
+        let bytes = self.bytes(u64::from(key_len) + u64::from(value_len))?;
+        let (key, value) = bytes.split_at(key_len as usize);
+        if std::str::from_utf8(key).is_err() {
             return Err(DecodeError::Malformed("a key is not UTF-8"));
         }
         if version == 0 {
             return Err(DecodeError::Malformed("a version is 0"));
         }
-        Ok(Entry::new(&key, &value, version, NonZeroU64::new(expires_at_ms)))
+        Ok(Entry::new(key, value, version, NonZeroU64::new(expires_at_ms)))
     }
 
-    fn bytes(&mut self, len: u32) -> io::Result<Vec<u8>> {
-        let len = len as usize;
-        let mut bytes = Vec::with_capacity(len.min(RESERVE_BYTES_MAX));
-        self.0.by_ref().take(len as u64).read_to_end(&mut bytes)?;
-        if bytes.len() == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    /// The next `len` bytes. What is kept for them grows with what arrives.
+    fn bytes(&mut self, len: u64) -> io::Result<&[u8]> {
+        self.scratch.clear();
+        let arrived = self.source.by_ref().take(len).read_to_end(&mut self.scratch)?;
+        if arrived as u64 == len { Ok(&self.scratch) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     fn u32(&mut self) -> io::Result<u32> {
@@ -150,9 +173,22 @@ impl<R: Read> Image<R> {
 
     fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
-        self.0.read_exact(&mut bytes)?;
+        self.source.read_exact(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+fn write_keys(sink: &mut impl Write, keys: &Keyspace) -> io::Result<()> {
+    write_u64(sink, keys.len() as u64)?;
+    for entry in keys.iter() {
+        write_len(sink, entry.key_bytes().len())?;
+        write_len(sink, entry.value().len())?;
+        write_u64(sink, entry.version())?;
+        write_u64(sink, entry.expires_at_ms().unwrap_or(0))?;
+        sink.write_all(entry.key_bytes())?;
+        sink.write_all(entry.value())?;
+    }
+    Ok(())
 }
 
 fn write_u64(sink: &mut impl Write, number: u64) -> io::Result<()> {

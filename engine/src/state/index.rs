@@ -31,11 +31,15 @@ pub(super) struct Index {
 #[repr(align(64))]
 struct Shard(RwLock<HashTable<Entry>>);
 
+/// Up to this many entries are freed by the writer itself.
+const FREED_AT_ONCE_MAX: usize = 10_000;
+
 /// What an operation did to the keys, in order.
 #[derive(Default)]
 pub(super) struct Changes {
     each: Vec<Change>,
-    everything: bool,
+    /// The keys as they were, when every key may have changed.
+    replaced: Option<Keyspace>,
 }
 
 /// What became of one key.
@@ -55,19 +59,19 @@ impl Changes {
         self.push(Change::Removed(entry));
     }
 
-    /// Every key may have changed.
-    pub(super) fn everything(&mut self) {
+    /// Every key may have changed; these were the keys before.
+    pub(super) fn everything(&mut self, replaced: Keyspace) {
         self.each.clear();
-        self.everything = true;
+        self.replaced.get_or_insert(replaced);
     }
 
     pub(super) fn clear(&mut self) {
         self.each.clear();
-        self.everything = false;
+        self.replaced = None;
     }
 
     fn push(&mut self, change: Change) {
-        if !self.everything {
+        if self.replaced.is_none() {
             self.each.push(change);
         }
     }
@@ -117,18 +121,15 @@ impl Index {
 
     /// Makes what an operation did visible, all at one moment. `keys` is the keyspace after it.
     pub(super) fn publish(&self, changes: &mut Changes, keys: &Keyspace) {
-        if changes.everything {
-            self.rebuild(keys);
+        if let Some(replaced) = changes.replaced.take() {
+            discard(replaced.len(), (self.rebuild(keys), replaced));
         } else if let [change] = changes.each.as_slice() {
             let hash = self.hash(change.entry().key_bytes());
-            let mut table = self.shards[shard_of(hash)].0.write();
-            let replaced = self.change(&mut table, hash, change);
-            drop(table);
-            drop(replaced);
+            self.change(&mut self.shards[shard_of(hash)].0.write(), hash, change);
         } else if !changes.each.is_empty() {
             self.publish_together(&changes.each);
         }
-        changes.clear();
+        changes.each.clear();
     }
 
     fn publish_together(&self, changes: &[Change]) {
@@ -141,8 +142,8 @@ impl Index {
         }
     }
 
-    /// Replaces the whole content. The new tables are made before anything is locked.
-    fn rebuild(&self, keys: &Keyspace) {
+    /// Replaces the whole content and hands back the old one. The new tables are made before anything is locked.
+    fn rebuild(&self, keys: &Keyspace) -> Vec<HashTable<Entry>> {
         let mut tables: Vec<_> = (0..SHARDS).map(|_| HashTable::with_capacity(keys.len() / SHARDS)).collect();
         for entry in keys.iter() {
             let hash = self.hash(entry.key_bytes());
@@ -152,26 +153,31 @@ impl Index {
         for (mut guard, table) in guards.into_iter().zip(&mut tables) {
             std::mem::swap(&mut *guard, table);
         }
+        tables
     }
 
-    fn change(&self, table: &mut HashTable<Entry>, hash: u64, change: &Change) -> Option<Entry> {
+    fn change(&self, table: &mut HashTable<Entry>, hash: u64, change: &Change) {
         let key = change.entry().key_bytes();
         let slot = table.entry(hash, |held| held.key_bytes() == key, |held| self.hash(held.key_bytes()));
         match (change, slot) {
-            (Change::Put(entry), Slot::Occupied(mut held)) => {
-                Some(std::mem::replace(held.get_mut(), entry.clone()))
-            }
-            (Change::Put(entry), Slot::Vacant(free)) => {
-                free.insert(entry.clone());
-                None
-            }
-            (Change::Removed(_), Slot::Occupied(held)) => Some(held.remove().0),
-            (Change::Removed(_), Slot::Vacant(_)) => None,
+            (Change::Put(entry), Slot::Occupied(mut held)) => *held.get_mut() = entry.clone(),
+            (Change::Put(entry), Slot::Vacant(free)) => _ = free.insert(entry.clone()),
+            (Change::Removed(_), Slot::Occupied(held)) => _ = held.remove(),
+            (Change::Removed(_), Slot::Vacant(_)) => {}
         }
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
+    }
+}
+
+/// Frees what nobody needs any more, on a thread of its own if it is much: millions of entries take a good part
+/// of a second, for which the writer would stand still.
+fn discard(entries: usize, garbage: impl Send + 'static) {
+    if entries > FREED_AT_ONCE_MAX {
+        // If there is no thread to be had, the closure is dropped, and the garbage with it.
+        _ = std::thread::Builder::new().name("state-discard".to_owned()).spawn(move || drop(garbage));
     }
 }
 

@@ -73,9 +73,9 @@ impl Keyspace {
         Some(entry)
     }
 
-    /// Removes every key.
-    pub(super) fn clear(&mut self) {
-        *self = Self { time_ms: self.time_ms, ..Self::default() };
+    /// Removes every key and hands back the map as it was.
+    pub(super) fn clear(&mut self) -> Self {
+        std::mem::replace(self, Self { time_ms: self.time_ms, ..Self::default() })
     }
 
     /// The number of entries, expired ones included.

@@ -25,6 +25,7 @@ mod keyspace;
 mod outcome;
 mod read;
 mod reader;
+mod restore;
 mod root;
 mod scan;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use scan::ScanMemory;
 use execute::Draft;
 use index::Changes;
 use reader::Shared;
+use restore::Prepared;
 
 /// The write side of the state.
 ///
@@ -79,6 +81,8 @@ impl State {
         let mut root = self.shared.root.lock();
         follow(&mut root, at);
         root.keys.advance(batch.time_ms);
+        let now_ms = root.time_ms();
+        root.prepared.take_if(|prepared| prepared.is_forgotten(now_ms));
         self.shared.publish_figures(&root);
         let mut outcomes = Vec::with_capacity(batch.ops.len());
         for op in &batch.ops {
@@ -133,8 +137,8 @@ impl State {
     /// before see it from then on.
     pub fn replace(&mut self, root: Root) {
         let mut held = self.shared.root.lock();
-        *held = root;
-        self.changes.everything();
+        let replaced = std::mem::replace(&mut *held, root);
+        self.changes.everything(replaced.keys);
         self.shared.index.publish(&mut self.changes, &held.keys);
         self.shared.publish_figures(&held);
     }
@@ -156,10 +160,20 @@ fn apply_op(root: &mut Root, op: &Op<'_>, admitted_under: u64, changes: &mut Cha
     if !current {
         return Outcome::Stale;
     }
+    let now_ms = root.time_ms();
     let result = match op {
         Op::Exec(steps) => return exec(root, steps, changes),
         Op::Sweep { limit } => Ok(Draft::new(&mut root.keys, changes).sweep(*limit)),
-        Op::Restore { entries } => Ok(Draft::new(&mut root.keys, changes).restore(entries)),
+        Op::Restore { entries } => {
+            let mut restored = Prepared::new(0, now_ms);
+            restored.add(entries, now_ms);
+            Draft::new(&mut root.keys, changes).replace(restored.keys);
+            Ok(Reply::Count(restored.counted))
+        }
+        Op::RestorePart { restore, part, entries } => {
+            restore::add_part(&mut root.prepared, (*restore, *part), entries, now_ms).map(Reply::Count)
+        }
+        Op::RestoreCommit { restore, parts } => commit_restore(root, *restore, *parts, changes),
         Op::System { changes, .. } => Ok(change_system(root, changes)),
         step => Draft::new(&mut root.keys, changes).run(step),
     };
@@ -186,6 +200,19 @@ fn exec(root: &mut Root, steps: &[Op<'_>], changes: &mut Changes) -> Outcome {
     Outcome::Reply(Reply::Exec(replies))
 }
 
+fn commit_restore(
+    root: &mut Root,
+    restore: u64,
+    parts: u32,
+    changes: &mut Changes,
+) -> Result<Reply, ApplyError> {
+    let prepared = root.prepared.take_if(|prepared| prepared.has(restore, parts));
+    let mut prepared = prepared.ok_or(ApplyError::RestoreInterrupted)?;
+    prepared.keys.advance(root.time_ms());
+    Draft::new(&mut root.keys, changes).replace(prepared.keys);
+    Ok(Reply::Count(prepared.counted))
+}
+
 fn change_system(root: &mut Root, changes: &[SystemChange<'_>]) -> Reply {
     for change in changes {
         match change {
@@ -197,6 +224,6 @@ fn change_system(root: &mut Root, changes: &[SystemChange<'_>]) -> Reply {
             }
         }
     }
-    root.access_revision += 1;
+    root.access_revision = root.access_revision.saturating_add(1);
     Reply::Ok
 }

@@ -36,6 +36,9 @@ pub enum ApplyError {
     /// A transaction holds something that cannot be a step of one.
     #[error("command is not supported inside transactions")]
     NotAStep,
+    /// Parts of a restore are missing: another one was begun meanwhile, or this one was idle for too long.
+    #[error("invalid storage operation: the restore was interrupted")]
+    RestoreInterrupted,
     /// A step of a transaction failed, and with it the whole.
     #[error("{error} (command {position} of the transaction)")]
     Step {
@@ -53,6 +56,7 @@ impl ApplyError {
         match self {
             Self::NotAnInteger { .. } => Code::InvalidIntegerValue,
             Self::Overflow { .. } => Code::NumericOverflow,
+            Self::RestoreInterrupted => Code::InvalidStorageOperation,
             Self::NotAStep => Code::EngineUnsupportedCommand,
             Self::Step { error, .. } => error.code(),
         }

@@ -10,6 +10,7 @@ use vaylix_proto::{Command, Reply, ScanPage};
 use super::entry::Entry;
 use super::keyspace::Keyspace;
 use super::read;
+use super::restore::Prepared;
 use super::scan::{self, ScanMemory, Start};
 use crate::glob::Pattern;
 use crate::sequence::Sequence;
@@ -24,6 +25,7 @@ pub struct Root {
     pub(super) system: OrdMap<ByteString, Bytes>,
     pub(super) applied: Option<Sequence>,
     pub(super) access_revision: u64,
+    pub(super) prepared: Option<Prepared>,
 }
 
 impl Root {

@@ -270,6 +270,15 @@ impl Wal {
         self.0.shared.state.lock().log.origin
     }
 
+    /// The last record before the newest `segments` finished segments and the active one: purging up to it keeps
+    /// them. `None` when there are not so many.
+    #[must_use]
+    pub fn last_before_newest(&self, segments: usize) -> Option<u64> {
+        let state = self.0.shared.state.lock();
+        let older = state.log.segments.len().checked_sub(segments + 2)?;
+        state.log.segments[older].last
+    }
+
     /// Figures about the log.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -298,12 +298,14 @@ pub(super) fn read(
     let mut ordinal = mark.ordinal;
     let mut out = Vec::new();
     let mut bytes = 0;
-    while sectors.offset < end {
+    let mut next = mark.index;
+    while sectors.offset < end && next < range.end {
         let offset = sectors.offset;
         let payload = sectors.frame(ordinal, key.seed)?.map_err(|broken| broken.refuse(path))?;
         let records = frame::decode(payload, key, ordinal)
             .map_err(|bad| StorageError::new(bad.code, bad.what).in_file(path).at(offset).advise(RESTORE))?;
         for record in records {
+            next = record.id.index + 1;
             if record.id.index >= range.end || (bytes >= bytes_max && !out.is_empty()) {
                 return Ok(out);
             }

@@ -1,6 +1,8 @@
 //! Tests of the log as a whole. The parts below share these tools.
 
 mod basics;
+mod crashes;
+mod damage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ impl Bench {
             on_fatal: Arc::new(|_| {}),
             ..Config::default()
         };
-        Self { root: tempfile::tempdir().unwrap(), config }
+        Self { root: crate::crash::scratch(), config }
     }
 
     fn path(&self) -> &Path {

@@ -1,4 +1,8 @@
 //! Tests of the wire contract, by subject.
 
+mod frames;
+mod fuzz;
+mod messages;
+mod roundtrip;
 mod text;
 mod vectors;

@@ -1,12 +1,14 @@
 //! The connection against a scripted peer, friendly and hostile.
 
+mod tls;
+
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use vaylix_proto::hello::ClientHello;
-use vaylix_proto::{Code, NamedValue};
+use vaylix_proto::{Code, NamedValue, SetOptions};
 
 use super::*;
 
@@ -354,7 +356,8 @@ async fn the_pipeline_is_bounded() {
 
 #[tokio::test]
 async fn a_long_pipeline_does_not_wedge() {
-    const COUNT: usize = 60;
+    // More in either direction than the buffers of two sockets hold.
+    const COUNT: usize = 75;
     const SIZE: usize = 200_000;
     // Answers each request before it reads the next one, as a server with full buffers would.
     let script = async |mut peer: Peer| {
@@ -364,9 +367,10 @@ async fn a_long_pipeline_does_not_wedge() {
         }
     };
     meet(HELLO_NONE, script, async |mut connection| {
-        let key = "k".repeat(60_000);
+        let options = SetOptions { return_previous: true, ..SetOptions::default() };
+        let command = Command::Set { key: "k".into(), value: vec![b'y'; SIZE].into(), options };
         for _ in 0..COUNT {
-            connection.send(&Command::GetEx { key: key.clone().into(), expiration: None, persist: false }).unwrap();
+            connection.send(&command).unwrap();
         }
         connection.flush().await.unwrap();
         for _ in 0..COUNT {
@@ -398,8 +402,14 @@ async fn queued_is_understood_only_inside_a_transaction() {
     let queued = || value(QUEUED);
     let script = async |mut peer: Peer| {
         let one_value = [&1_u32.to_be_bytes()[..], &[2], &value(b"v")].concat();
-        let answers =
-            [queued(), vec![], queued(), queued(), one_value, [&1_u32.to_be_bytes()[..], b"\0\x01k", &value(b"v")].concat()];
+        let answers = [
+            queued(),
+            vec![],
+            queued(),
+            queued(),
+            one_value,
+            [&1_u32.to_be_bytes()[..], b"\0\x01k", &value(b"v")].concat(),
+        ];
         for answer in answers {
             let (id, _) = peer.request().await;
             peer.respond(id, OK, &answer).await;

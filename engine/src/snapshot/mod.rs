@@ -1,0 +1,173 @@
+//! Snapshots: everything up to some record, so that the log before it can go.
+//!
+//! A snapshot is a [stream] of sealed chunks; what is in it is the caller's. The last one of a
+//! directory is `snapshot.bin`, described by `manifest.bin` ([`manifest`]). A new one is written beside the old one, synced, renamed into
+//! place, and then the manifest is replaced in the same way: whenever a crash comes, there is one whole snapshot, and
+//! the pair is accepted.
+
+mod manifest;
+mod stream;
+
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::path::Path;
+
+use vaylix_proto::Code;
+
+pub use stream::{Head, Info, Reader, Writer};
+
+use crate::disk::{Disk, DiskFile, temporary};
+use crate::error::StorageError;
+use crate::keyring::Keyring;
+use crate::layout::DataDir;
+use manifest::Manifest;
+use stream::Header;
+
+/// A new snapshot is synced every so many bytes, so that the log's syncs need not carry it along.
+const SYNC_STRIDE_BYTES: u64 = 4 << 20;
+const READ_BYTES: usize = 256 << 10;
+const RESTORE: &str =
+    "restore snapshot.bin and manifest.bin together from a backup, or rebuild this node from another one";
+
+/// Replaces the snapshot of the directory by one whose content `body` writes. Durable on return; when it fails, or the
+/// process dies, the old one or the new one is there.
+///
+/// # Errors
+/// Whatever `body` fails with; `ENG-002` for I/O; `ENG-003` when the meta bytes exceed 1 MiB; `ENG-006` to `ENG-009`
+/// when the snapshot to be replaced is damaged.
+pub fn write(
+    dir: &DataDir,
+    keyring: &Keyring,
+    head: &Head,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Info, StorageError> {
+    let path = dir.snapshot();
+    let in_place = read_header(&path, keyring)?.map_or(0, |header| header.number);
+    let described = Manifest::load(dir, keyring)?.map_or(0, |manifest| manifest.number);
+    let number = in_place.max(described) + 1;
+    let temporary = temporary(&path);
+    let (header, info) = fill(dir.disk(), &temporary, keyring, head, number, body)?;
+    dir.disk().publish(&temporary, &path)?;
+    Manifest::of(&header, info.size_bytes).store(dir, keyring)?;
+    Ok(info)
+}
+
+/// Opens the snapshot of the directory; `None` when there is none.
+///
+/// # Errors
+/// `ENG-004`, `ENG-006`, `ENG-007`, `ENG-008` or `ENG-009` when snapshot or manifest are damaged or do not belong
+/// together, `ENG-002` for I/O. Damage of the content shows while it is read.
+pub fn load(dir: &DataDir, keyring: &Keyring) -> Result<Option<Reader<BufReader<File>>>, StorageError> {
+    let path = dir.snapshot();
+    let refuse = |code, message| Err(StorageError::new(code, message).in_file(&path).advise(RESTORE));
+    let manifest = Manifest::load(dir, keyring)?;
+    if !path.exists() {
+        return match manifest {
+            None => Ok(None),
+            Some(_) => {
+                refuse(Code::ChecksumValidationFailure, "the snapshot that the manifest describes is missing")
+            }
+        };
+    }
+    let reader = open_file(&path, keyring)?;
+    let header = reader.header();
+    match manifest {
+        Some(manifest) if manifest.number > header.number => {
+            refuse(Code::ManifestDeserializationFailure, "the manifest describes a newer snapshot")
+        }
+        Some(manifest) if manifest.number == header.number => {
+            let size_bytes =
+                path.metadata().map_err(|source| StorageError::io("measure the file", &path, source))?.len();
+            if manifest != Manifest::of(header, size_bytes) {
+                return refuse(
+                    Code::ChecksumValidationFailure,
+                    "the snapshot is not the one that the manifest describes",
+                );
+            }
+            Ok(Some(reader))
+        }
+        older => {
+            let described = older.map(|manifest| manifest.number);
+            tracing::warn!(
+                file = %path.display(), number = header.number, ?described,
+                "the snapshot is newer than its manifest: its replacement was interrupted"
+            );
+            Ok(Some(reader))
+        }
+    }
+}
+
+/// Writes a snapshot to a file of its own, in a directory of the caller's choice. Durable on return but for the name of
+/// the file.
+///
+/// # Errors
+/// As [`write`], apart from the snapshot in place.
+pub fn write_file(
+    path: &Path,
+    keyring: &Keyring,
+    head: &Head,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Info, StorageError> {
+    Ok(fill(&Disk::default(), path, keyring, head, 0, body)?.1)
+}
+
+/// Opens the snapshot in a file.
+///
+/// # Errors
+/// As [`Reader::new`], naming the file.
+pub fn open_file(path: &Path, keyring: &Keyring) -> Result<Reader<BufReader<File>>, StorageError> {
+    let file = File::open(path).map_err(|source| StorageError::io("open the snapshot", path, source))?;
+    Reader::new(BufReader::with_capacity(READ_BYTES, file), keyring)
+        .map(|reader| reader.of_file(path))
+        .map_err(|error| error.in_file(path).advise(RESTORE))
+}
+
+fn read_header(path: &Path, keyring: &Keyring) -> Result<Option<Header>, StorageError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(Some(open_file(path, keyring)?.header().clone()))
+}
+
+fn fill(
+    disk: &Disk,
+    path: &Path,
+    keyring: &Keyring,
+    head: &Head,
+    number: u64,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(Header, Info), StorageError> {
+    let sink = Sequential { file: disk.create(path)?, offset: 0, synced: 0 };
+    let mut writer = Writer::numbered(sink, keyring, head, number)?;
+    body(&mut writer)?;
+    let header = writer.header().clone();
+    let (sink, info) = writer.finish()?;
+    sink.file.sync()?;
+    Ok((header, info))
+}
+
+/// Writes a file from its beginning on, and syncs it as it grows.
+struct Sequential {
+    file: DiskFile,
+    offset: u64,
+    synced: u64,
+}
+
+impl Write for Sequential {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(bytes, self.offset)?;
+        self.offset += bytes.len() as u64;
+        if self.offset - self.synced >= SYNC_STRIDE_BYTES {
+            self.file.sync()?;
+            self.synced = self.offset;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
