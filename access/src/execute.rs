@@ -104,14 +104,12 @@ impl Door {
     ///
     /// # Errors
     /// `SRV-007` or `SRV-017` when they do not hold any more, otherwise what failed the first command.
-    pub async fn commit(&self, queue: Vec<Admitted>) -> Result<Reply, ErrorReply> {
-        let mut queue = queue;
+    pub async fn commit(&self, mut queue: Vec<Admitted>) -> Result<Reply, ErrorReply> {
         let is_read_only = queue.iter().all(|admitted| admitted.way == Way::Read);
         for _ in 0..ADMISSIONS_MAX {
-            let mut revision = self.0.reader.access_revision();
+            let revision = self.policy()?.revision();
             for admitted in &mut queue {
                 self.readmit(admitted)?;
-                revision = admitted.revision;
             }
             if queue.iter().any(|admitted| admitted.revision != revision) {
                 continue;
