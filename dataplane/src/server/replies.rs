@@ -142,7 +142,8 @@ impl Replies {
 impl Outbox {
     fn encode(&mut self, id: RequestId, answer: Result<Reply, ErrorReply>) -> Result<(), Unanswerable> {
         let len = body_len(&answer);
-        let answer = if answer.is_ok() && len > self.body_len_max() { Err(self.too_large(len)) } else { answer };
+        let answer =
+            if answer.is_ok() && len > self.body_len_max() { Err(self.too_large(len)) } else { answer };
         if body_len(&answer) <= self.body_len_max() {
             return self.frame(id, &answer);
         }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use vaylix_access::Metric;
 use vaylix_dataplane::server::{Drained, Settings};
+use vaylix_proto::Reply;
 use vaylix_proto::request::Metadata;
 use vaylix_proto::response::Shape;
-use vaylix_proto::Reply;
 
 use crate::support::{
     Client, Options, Server, command, hello_frame, id, plain_hello, request_frame, soon, value,
@@ -113,7 +113,7 @@ async fn stopping_closes_the_idle_and_answers_the_busy() {
     }
     let address = server.address;
     assert_eq!(server.stopped().await, Drained { aborted: 0 });
-    let view = server.door.node().local();
+    let view = server.node.local();
     let stored = view.reader.get("n", view.now_ms).unwrap();
     assert_eq!(stored, answered.to_string(), "what was done was answered");
     assert!(soon(tokio::net::TcpStream::connect(address)).await.is_err(), "nobody listens any more");

@@ -9,8 +9,8 @@ use vaylix_proto::response::Shape;
 use vaylix_proto::{Command, Reply, SetOptions};
 
 use crate::support::{
-    Client, Options, PASSWORD, Server, code, command, frame, hello_frame, id, plain_hello, quoted, request_frame,
-    soon, value,
+    Client, Options, PASSWORD, Server, code, command, frame, hello_frame, id, plain_hello, quoted,
+    request_frame, soon, value,
 };
 
 /// The frames of these commands, numbered from 1.
@@ -151,7 +151,10 @@ async fn a_slow_reader_gets_everything_and_costs_little() {
     for key in 0..31 {
         let value = Bytes::from(vec![key; 256 * 1024]);
         let key = format!("k{key}").into();
-        assert_eq!(writer.call(&Command::Set { key, value, options: SetOptions::default() }).await, Ok(Reply::Ok));
+        assert_eq!(
+            writer.call(&Command::Set { key, value, options: SetOptions::default() }).await,
+            Ok(Reply::Ok)
+        );
     }
     let mut client = server.connect().await;
     const REQUESTS: u128 = 40;

@@ -127,11 +127,14 @@ async fn budgets_are_relative_and_generous_ones_do_not_matter() {
     let mut client = server.connect().await;
     for deadline_ms in [10_000, 1_700_000_000_000, u64::MAX] {
         let metadata = Metadata { deadline_ms: Some(deadline_ms), ..Metadata::default() };
-        assert_eq!(client.call_with(&metadata, &command("incr n")).await.unwrap(), match deadline_ms {
-            10_000 => Reply::Integer(1),
-            u64::MAX => Reply::Integer(3),
-            _ => Reply::Integer(2),
-        });
+        assert_eq!(
+            client.call_with(&metadata, &command("incr n")).await.unwrap(),
+            match deadline_ms {
+                10_000 => Reply::Integer(1),
+                u64::MAX => Reply::Integer(3),
+                _ => Reply::Integer(2),
+            }
+        );
     }
     server.close().await;
 }

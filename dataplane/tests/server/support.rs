@@ -42,6 +42,7 @@ impl Default for Options {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) door: Door,
+    pub(crate) node: Node,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<Drained>>,
     dir: Option<tempfile::TempDir>,
@@ -95,7 +96,7 @@ impl Server {
             frame_len_max: FRAME_LEN_MAX as usize,
         };
         let settings = vaylix_access::Settings { authentication, limits: options.limits, report };
-        let door = Door::open(node, settings).await.unwrap();
+        let door = Door::open(node.clone(), settings).await.unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(any, door.clone(), options.settings).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -104,7 +105,7 @@ impl Server {
             // A dropped server stops, too.
             let _ = stopped.await;
         }));
-        Self { address, door, stop: Some(stop), serving: Some(serving), dir: Some(dir) }
+        Self { address, door, node, stop: Some(stop), serving: Some(serving), dir: Some(dir) }
     }
 
     /// Asks the server to stop, without waiting.
@@ -123,7 +124,7 @@ impl Server {
             self.stop();
             assert_eq!(self.stopped().await, Drained { aborted: 0 });
         }
-        soon(self.door.node().clone().shutdown()).await.unwrap();
+        soon(self.node.clone().shutdown()).await.unwrap();
         drop(self.dir.take());
     }
 
@@ -308,7 +309,11 @@ impl Client {
         self.call_with(&Metadata::default(), command).await
     }
 
-    pub(crate) async fn call_with(&mut self, metadata: &Metadata, command: &Command) -> Result<Reply, ErrorReply> {
+    pub(crate) async fn call_with(
+        &mut self,
+        metadata: &Metadata,
+        command: &Command,
+    ) -> Result<Reply, ErrorReply> {
         let id = self.ask_with(metadata, command).await;
         let response = self.response().await;
         assert_eq!(response.id, id);

@@ -120,8 +120,7 @@ async fn malformed_requests_are_answered_where_possible_and_closed_upon_otherwis
             continue;
         }
         let (name, input) = (name(&vector), bytes(&vector));
-        let hello =
-            vaylix_proto::hello::ClientHello { max_frame_len: frame_limit(&vector), ..plain_hello() };
+        let hello = vaylix_proto::hello::ClientHello { max_frame_len: frame_limit(&vector), ..plain_hello() };
         let (mut client, _) = Client::greet(server.address, &hello).await;
         client.send(&input).await;
         let body = FrameDecoder::new(FRAME_LEN_MAX).decode_exact(&input).ok();
