@@ -12,7 +12,7 @@ use vaylix_proto::Reply;
 
 use crate::config::Config;
 use crate::error::{ProposeError, ReadError, SnapshotError, StartError};
-use crate::fatal::end_process;
+use crate::fatal::{end_process, no_panic_in_task};
 use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::proposal::Proposal;
@@ -93,7 +93,7 @@ impl Node {
             counters: counters.clone(),
             gather_yields: config.gather_yields,
         };
-        let worker = tokio::spawn(worker.run(stopping));
+        let worker = tokio::spawn(no_panic_in_task("the engine worker", worker.run(stopping)));
         let snapshots = Arc::new(Snapshots {
             machine: machine.clone(),
             raft: raft.clone(),
