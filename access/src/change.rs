@@ -276,3 +276,6 @@ fn push_changed(
         edits.push(Edit { key: format!("{prefix}{name}"), record: after });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -183,9 +183,6 @@ impl Door {
             | Command::RevokeRole { .. }
             | Command::GrantPermission { .. }
             | Command::RevokePermission { .. } => self.change(admitted).await,
-            // Maintenance is never on and replication never paused, so there is nothing to end.
-            Command::MaintenanceOff | Command::ResumeReplication => Ok(Reply::Ok),
-            Command::PromoteFollower => Err(refusal::not_a_follower()),
             _ => Err(refusal::unavailable()),
         }
     }

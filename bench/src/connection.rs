@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vaylix_dataplane::client::{self, Parts, Stream};
 use vaylix_proto::frame::FrameDecoder;
@@ -18,7 +19,7 @@ use crate::random::Random;
 use crate::stats::Stats;
 
 /// Room made before each read.
-const READ_CHUNK_BYTES: usize = 64 * 1024;
+const READ_CHUNK_BYTES: usize = 16 * 1024;
 
 /// An open, logged-in connection with its buffers.
 pub(crate) struct Connection {
@@ -42,9 +43,15 @@ impl Connection {
         Ok(Self { stream, decoder, input, output: Vec::new(), random, next_id: 0 })
     }
 
-    /// Sends batches of `depth` requests until the budget is used up.
-    pub(crate) async fn run(&mut self, load: &Load, budget: &Budget, depth: u32) -> anyhow::Result<Stats> {
-        let mut stats = Stats::default();
+    /// Sends batches of `depth` requests until the budget is used up. `stats` is shared with the other
+    /// connections of this thread and therefore never contended.
+    pub(crate) async fn run(
+        &mut self,
+        load: &Load,
+        budget: &Budget,
+        depth: u32,
+        stats: &Mutex<Stats>,
+    ) -> anyhow::Result<()> {
         let mut now = Instant::now();
         while let Some((first, count)) = budget.take(depth, now) {
             self.output.clear();
@@ -60,6 +67,7 @@ impl Connection {
                 self.input.reserve(READ_CHUNK_BYTES);
                 ensure!(self.stream.read_buf(&mut self.input).await? > 0, "the server closed the connection");
                 now = Instant::now();
+                let mut stats = stats.lock();
                 while let Some(body) = self.decoder.decode(&mut self.input)? {
                     ensure!(due > 0, "an answer to no request");
                     self.take_answer(body, &mut stats)?;
@@ -68,7 +76,7 @@ impl Connection {
                 }
             }
         }
-        Ok(stats)
+        Ok(())
     }
 
     fn take_answer(&mut self, body: bytes::Bytes, stats: &mut Stats) -> anyhow::Result<()> {

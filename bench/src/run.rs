@@ -7,6 +7,7 @@ use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use parking_lot::Mutex;
 use vaylix_dataplane::client;
 
 use crate::connection::Connection;
@@ -144,29 +145,28 @@ async fn open(flags: &Flags, config: &client::Config, streams: &[u32]) -> anyhow
 
 /// One phase on all connections of a thread.
 async fn drive(connections: Vec<Connection>, phase: &Arc<Phase>) -> anyhow::Result<(Stats, Vec<Connection>)> {
+    let stats = Arc::new(Mutex::new(Stats::default()));
     let tasks: Vec<_> = connections
         .into_iter()
         .map(|mut connection| {
-            let phase = Arc::clone(phase);
+            let (phase, stats) = (Arc::clone(phase), Arc::clone(&stats));
             tokio::spawn(async move {
-                let stats = connection.run(&phase.load, phase.budget(), phase.depth).await?;
-                anyhow::Ok((stats, connection))
+                connection.run(&phase.load, phase.budget(), phase.depth, &stats).await?;
+                anyhow::Ok(connection)
             })
         })
         .collect();
-    let mut total = Stats::default();
     let mut connections = Vec::with_capacity(tasks.len());
     for task in tasks {
-        let (stats, connection) = task.await.context("a connection's task failed")??;
-        if phase.all_must_succeed
-            && let Some((code, count)) = stats.errors.first_key_value()
-        {
-            bail!("the server refused to be filled: {count} times {code}");
-        }
-        total.add(&stats);
-        connections.push(connection);
+        connections.push(task.await.context("a connection's task failed")??);
     }
-    Ok((total, connections))
+    let stats = std::mem::take(&mut *stats.lock());
+    if phase.all_must_succeed
+        && let Some((code, count)) = stats.errors.first_key_value()
+    {
+        bail!("the server refused to be filled: {count} times {code}");
+    }
+    Ok((stats, connections))
 }
 
 #[cfg(test)]

@@ -152,7 +152,6 @@ pub(crate) struct Flags {
 /// Settings of the public release whose feature this release does not have. Known, so that the refusal can say
 /// so; refused, so that nobody relies on something that is not there.
 #[derive(clap::Args)]
-#[expect(dead_code, reason = "their presence is judged by name; their values are never used")]
 pub(crate) struct NotAvailable {
     #[arg(long, env = "VAYLIX_SSL", num_args = 0..=1, default_missing_value = "true", help_heading = REFUSED)]
     ssl: Option<bool>,

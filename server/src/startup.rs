@@ -114,7 +114,7 @@ impl Config {
             advertise_addr: address.to_string(),
             wal_sync_policy: flags.wal_sync.name().to_owned(),
             wal_segment_size_bytes: flags.wal_segment_size_bytes,
-            wal_retain_segments: flags.wal_retain_segments as u64,
+            wal_retain_segments: flags.wal_retain_segments,
             snapshot_interval: None,
             expiration_sweep_interval: Some(Duration::from_secs(flags.expiration_sweep_interval_seconds)),
             idle_timeout: flags.idle_timeout_seconds.map(Duration::from_secs),
@@ -123,8 +123,8 @@ impl Config {
             tls: false,
             mtls: false,
             compression: !flags.disable_compression,
-            compression_threshold_bytes: COMPRESSION_THRESHOLD_BYTES as u64,
-            frame_len_max: u64::from(FRAME_LEN_MAX),
+            compression_threshold_bytes: COMPRESSION_THRESHOLD_BYTES,
+            frame_len_max: FRAME_LEN_MAX as usize,
         }
     }
 }
@@ -164,7 +164,10 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
     if drained.aborted > 0 {
         warn!(connections = drained.aborted, "cut off connections that did not finish in time");
     }
-    node.shutdown().await;
+    // The log is complete whether or not the last snapshot could be taken; a start would only take longer.
+    if let Err(error) = node.shutdown().await {
+        warn!(%error, "the final snapshot was not taken");
+    }
     info!("stopped");
     Ok(())
 }

@@ -125,6 +125,9 @@ fn what_this_release_does_not_offer_is_refused_and_not_ignored() {
         let mut main = server.login("root", "rootpw").await;
         for line in [
             "maintenance on",
+            "maintenance off",
+            "promote follower",
+            "resume replication",
             "backup to f",
             "backup verify from f",
             "restore from f",
@@ -137,13 +140,7 @@ fn what_this_release_does_not_offer_is_refused_and_not_ignored() {
             assert_eq!(main.line(line).await, refusal, "{line}");
         }
         main.says(
-            "> promote follower
-            ERROR [SRV-038] Replication Promotion Denied: replication promotion denied: only followers may be promoted
-            > maintenance off
-            OK
-            > resume replication
-            OK
-            > incr n
+            "> incr n
             1
             > set n text
             OK
@@ -151,5 +148,20 @@ fn what_this_release_does_not_offer_is_refused_and_not_ignored() {
             ERROR [ENG-015] Invalid Integer Value: engine failure: value for key 'n' is not a valid integer: text",
         )
         .await;
+    });
+}
+
+#[test]
+fn a_backup_that_fits_in_no_frame_is_refused() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let value = "x".repeat(262_144);
+        for n in 0..25 {
+            assert_eq!(main.line(&format!("set k{n} {value}")).await, "OK");
+        }
+        let refusal =
+            "ERROR [TRN-006] Frame Too Large: frame too large: the backup exceeds maximum 8388608 bytes";
+        assert_eq!(main.line("backup").await, refusal);
     });
 }
