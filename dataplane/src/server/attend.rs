@@ -37,10 +37,11 @@ pub(crate) async fn attend(stream: TcpStream, peer: SocketAddr, mut member: Memb
     }
     let mut visit = Visit { member: &mut member, server: &server, peer, span: &span, hello_by: None };
     visit.hello_by = Instant::now().checked_add(server.settings.hello_timeout);
-    let Some(tls) = &server.settings.tls else { return visit.converse(stream).await };
+    // Boxed, so that a connection is not as large as both ways together.
+    let Some(tls) = &server.settings.tls else { return Box::pin(visit.converse(stream)).await };
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
-    match visit.in_time(acceptor.accept(stream)).await {
-        Some(Ok(stream)) => visit.converse(stream).await,
+    match Box::pin(visit.in_time(acceptor.accept(stream))).await {
+        Some(Ok(stream)) => Box::pin(visit.converse(stream)).await,
         Some(Err(error)) => {
             let code = Code::TlsHandshakeFailure;
             tracing::warn!(target: "server.tls", parent: &span, %code, %error, "TLS handshake failed");

@@ -177,10 +177,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 self.collect().await?;
             }
             Woken::Received(0) => self.ending = Some(End::Closed),
-            Woken::Received(count) => {
+            Woken::Received(_) => {
                 self.clock.received_at = Instant::now();
                 self.clock.is_quiet = false;
-                self.adapt_read(count);
+                self.adapt_read();
             }
             // Whoever only makes room does not keep its socket until it has read everything.
             Woken::Dismissed if !self.member.is_closing() => return Ok(Some(End::Dismissed)),
@@ -399,15 +399,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             if !outbox.is_empty() && outbox.poll_send(*stream, context)?.is_ready() && !reads {
                 return Poll::Ready(Ok(Woken::Sent));
             }
+            // Before reading, so that no flood can drown it.
+            if is_dismissable && member.poll_dismissed(context).is_ready() {
+                return Poll::Ready(Ok(Woken::Dismissed));
+            }
             if reads {
-                input.reserve(*read_bytes);
+                // A buffer that requests still point into is not given up before half of it is used: what
+                // they keep alive stays in proportion to what they need.
+                if input.capacity() - input.len() < *read_bytes / 2 {
+                    input.reserve(*read_bytes);
+                }
                 let mut read = pin!(stream.read_buf(input));
                 if let Poll::Ready(count) = read.as_mut().poll(context)? {
                     return Poll::Ready(Ok(Woken::Received(count)));
                 }
-            }
-            if is_dismissable && member.poll_dismissed(context).is_ready() {
-                return Poll::Ready(Ok(Woken::Dismissed));
             }
             if clock.is_armed && clock.tick.as_mut().poll(context).is_ready() {
                 clock.is_armed = false;
@@ -418,9 +423,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         .await
     }
 
-    /// The next read asks for more when the last one got all it asked for.
-    fn adapt_read(&mut self, count: usize) {
-        if count >= self.read_bytes {
+    /// The next read asks for more when the last one filled the buffer.
+    fn adapt_read(&mut self) {
+        if self.input.len() == self.input.capacity() {
             self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
         }
     }

@@ -35,3 +35,36 @@ pub(crate) fn payload_len(reply: &Reply) -> usize {
         Reply::Exec(results) => 4 + results.iter().map(|result| 1 + payload_len(result)).sum::<usize>(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::body_len;
+    use bytes::{Bytes, BytesMut};
+    use vaylix_proto::response::encode_reply;
+    use vaylix_proto::{Code, ErrorReply, NamedValue, Reply, ScanPage};
+
+    #[test]
+    fn it_is_what_the_encoder_writes() {
+        let value = Reply::Value(Bytes::from_static(b"value"));
+        let entry = NamedValue { name: "name".into(), value: Bytes::from_static(b"v") };
+        let simple = [
+            Reply::Ok,
+            value,
+            Reply::Bool(true),
+            Reply::Count(7),
+            Reply::Integer(-7),
+            Reply::Entries(vec![entry.clone(), entry]),
+            Reply::Strings(vec![None, Some(Bytes::from_static(b"one")), Some(Bytes::new())]),
+            Reply::Scan(ScanPage { next_cursor: 1, keys: vec!["a".into(), "bc".into()] }),
+        ];
+        let mut all: Vec<_> = simple.iter().cloned().map(Ok).collect();
+        all.push(Ok(Reply::NotFound));
+        all.push(Ok(Reply::Exec(simple.into_iter().chain([Reply::NotFound]).collect())));
+        all.push(Err(ErrorReply::new(Code::QuotaExceeded, "why")));
+        for answer in all {
+            let mut body = BytesMut::new();
+            encode_reply([0; 16], &answer, &mut body).unwrap();
+            assert_eq!(body_len(&answer), body.len(), "{answer:?}");
+        }
+    }
+}

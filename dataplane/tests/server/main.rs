@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod lifecycle;
+mod logging;
 mod pipeline;
 mod requests;
 mod support;

@@ -186,6 +186,25 @@ async fn an_answer_that_does_not_fit_is_refused_and_nothing_is_lost() {
     assert_eq!(client.say("discard").await, Ok(Reply::Ok), "it was refused before it began");
     assert_eq!(writer.say("get big").await, Ok(Reply::Value(big)));
     assert_eq!(writer.say("get other").await, Ok(Reply::NotFound));
+
+    // What the transaction itself writes counts, too; what fits is carried out.
+    let half = set("half", Bytes::from(vec![8; 2_000]));
+    for gets in [3, 1] {
+        assert_eq!(client.say("multi").await, Ok(Reply::Ok));
+        assert_eq!(client.call(&half).await, Ok(value("QUEUED")));
+        for _ in 0..gets {
+            assert_eq!(client.say("get half").await, Ok(value("QUEUED")));
+        }
+        client.ask(&Command::Exec).await;
+        let answer = client.response().await.reply(Shape::Exec).unwrap();
+        if gets == 3 {
+            assert_eq!(code(&answer), "TRN-006");
+            assert_eq!(client.say("discard").await, Ok(Reply::Ok));
+            assert_eq!(writer.say("get half").await, Ok(Reply::NotFound));
+        } else {
+            assert!(matches!(answer, Ok(Reply::Exec(results)) if results.len() == 2));
+        }
+    }
     server.close().await;
 }
 
