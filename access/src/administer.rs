@@ -15,7 +15,6 @@ use crate::password;
 use crate::policy::Policy;
 use crate::refusal;
 use crate::secret::Secret;
-use crate::settings::Authentication;
 
 impl Door {
     /// Carries out a change of the access rules. It is in force everywhere on this node when this returns.
@@ -71,9 +70,6 @@ impl Door {
     /// # Errors
     /// `SRV-016` without authentication.
     pub(crate) fn rules(&self) -> Result<Guard<Arc<Policy>>, ErrorReply> {
-        match self.0.settings.authentication {
-            Authentication::Required { .. } => self.policy(),
-            Authentication::Disabled => Err(refusal::unsupported()),
-        }
+        if self.0.requires_login { self.policy() } else { Err(refusal::unsupported()) }
     }
 }

@@ -1,5 +1,6 @@
 //! What the door says to a session: what has been admitted, and how it is to be carried out.
 
+use std::fmt;
 use std::time::Duration;
 
 use vaylix_proto::{Command, Text};
@@ -8,7 +9,7 @@ use crate::identity::Identity;
 
 /// A command that passed quota, login, role and permission checks. Only [`Door::admit`](crate::Door::admit)
 /// makes one, and only a door carries one out.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Admitted {
     pub(crate) command: Command,
     /// Who asked; none only for what needs no login.
@@ -44,8 +45,14 @@ impl Admitted {
     }
 }
 
+impl fmt::Debug for Admitted {
+    /// Leaves the command out: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").field("who", &self.who).field("way", &self.way).finish_non_exhaustive()
+    }
+}
+
 /// What a session is to do with a command.
-#[derive(Debug)]
 pub enum Admission {
     /// Carry it out.
     Run(Admitted),
@@ -68,6 +75,21 @@ pub enum Admission {
     /// The access rules have changed. Wait until the session's writes under way have ended, then ask again
     /// with this command: admitted now, it could overtake one that has to be admitted anew.
     AfterWrites(Command),
+}
+
+impl fmt::Debug for Admission {
+    /// Leaves commands and passwords out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(admitted) => f.debug_tuple("Run").field(admitted).finish(),
+            Self::Queue(admitted) => f.debug_tuple("Queue").field(admitted).finish(),
+            Self::Login { .. } => f.write_str("Login"),
+            Self::Begin => f.write_str("Begin"),
+            Self::Commit => f.write_str("Commit"),
+            Self::Discard => f.write_str("Discard"),
+            Self::AfterWrites(_) => f.write_str("AfterWrites"),
+        }
+    }
 }
 
 /// What the door must know of a session besides its identity.

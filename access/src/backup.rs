@@ -1,6 +1,6 @@
 //! Logical backups sent and received inside requests, and physical snapshots on demand.
 //!
-//! Documents can be large, so they are written and read on the blocking pool; the keys they are taken from are
+//! Documents can be large, so they are written and read on the blocking pool, a few at a time; the keys they are taken from are
 //! a consistent view that neither waits for writers nor makes them wait.
 
 use std::io::{self, ErrorKind, Write};
@@ -43,8 +43,8 @@ impl Door {
     /// BACKUP: the whole keyspace as a document, as long as it fits in a frame.
     pub(crate) async fn backup(&self) -> Result<Reply, ErrorReply> {
         let View { reader, now_ms } = self.0.node.read().await.map_err(unreadable)?;
-        let len_max = self.0.settings.report.frame_len_max;
-        blocking(move || {
+        let len_max = self.0.report.frame_len_max;
+        let written = self.0.documents.run(move || {
             let mut document = Bounded { bytes: Vec::new(), len_max };
             match dump::write(&reader.root(), now_ms, &mut document) {
                 Ok(_) => Ok(Reply::Value(document.bytes.into())),
@@ -53,13 +53,13 @@ impl Door {
                 }
                 Err(error) => Err(refusal::engine(Code::SnapshotSerializationFailure, error)),
             }
-        })
-        .await
+        });
+        written.await?
     }
 
     /// BACKUP VERIFY: what the document holds.
     pub(crate) async fn verify_backup(&self, document: &Text) -> Result<Reply, ErrorReply> {
-        let document = parse(document, Purpose::Verify).await?;
+        let document = self.parse(document, Purpose::Verify).await?;
         let summary = document.summary();
         Ok(Entries::default()
             .add("status", "ok")
@@ -71,13 +71,13 @@ impl Door {
 
     /// RESTORE CHECK: how many entries RESTORE would restore.
     pub(crate) async fn check_restore(&self, document: &Text) -> Result<Reply, ErrorReply> {
-        let document = parse(document, Purpose::Restore).await?;
+        let document = self.parse(document, Purpose::Restore).await?;
         Ok(Reply::Count(document.live_count(self.0.node.local().now_ms)))
     }
 
     /// RESTORE: the document's entries take the place of all keys, as one change.
     pub(crate) async fn restore(&self, mut admitted: Admitted, document: &Text) -> Result<Reply, ErrorReply> {
-        let document = parse(document, Purpose::Restore).await?;
+        let document = self.parse(document, Purpose::Restore).await?;
         for _ in 0..ADMISSIONS_MAX {
             let payload = Payload::Restore(document.clone().into_entries(self.0.node.local().now_ms));
             match self.0.node.propose(Proposal { access_revision: admitted.revision, payload }).await {
@@ -86,6 +86,12 @@ impl Door {
             }
         }
         Err(refusal::contended())
+    }
+
+    async fn parse(&self, document: &Text, purpose: Purpose) -> Result<Document, ErrorReply> {
+        let document = document.clone();
+        let parsed = self.0.documents.run(move || Document::parse(&document)).await?;
+        parsed.map_err(|error| rejected(&error, purpose))
     }
 }
 
@@ -109,11 +115,6 @@ impl Write for Bounded {
     }
 }
 
-async fn parse(document: &Text, purpose: Purpose) -> Result<Document, ErrorReply> {
-    let document = document.clone();
-    blocking(move || Document::parse(&document).map_err(|error| rejected(&error, purpose))).await
-}
-
 /// What a client is told about a document that cannot be used.
 fn rejected(error: &DumpError, purpose: Purpose) -> ErrorReply {
     let (code, message) = (error.code(purpose), error.message(purpose));
@@ -121,10 +122,4 @@ fn rejected(error: &DumpError, purpose: Purpose) -> ErrorReply {
         Code::BackupVerificationFailure => ErrorReply::new(code, message),
         _ => refusal::engine(code, message),
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    job: impl FnOnce() -> Result<T, ErrorReply> + Send + 'static,
-) -> Result<T, ErrorReply> {
-    tokio::task::spawn_blocking(job).await.map_err(|_| refusal::closed())?
 }

@@ -15,7 +15,7 @@ use crate::record::{self, BOOTSTRAP_KEY, Bootstrap, ROLE_PREFIX, USER_PREFIX};
 use crate::refusal;
 
 /// What is to become of one system record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Edit {
     pub(crate) key: String,
     /// The record's new bytes; none removes it.
@@ -33,7 +33,6 @@ impl Edit {
 }
 
 /// A change of the access rules.
-#[derive(Clone, Debug)]
 pub(crate) enum Change {
     CreateUser { user: Text, password_hash: String },
     SetPassword { user: Text, password_hash: String },
@@ -277,3 +276,6 @@ fn push_changed(
         edits.push(Edit { key: format!("{prefix}{name}"), record: after });
     }
 }
+
+#[cfg(test)]
+mod tests;

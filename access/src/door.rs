@@ -15,15 +15,17 @@ use crate::backup::LastSnapshot;
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
-use crate::limits::ADMISSIONS_MAX;
+use crate::limits::{ADMISSIONS_MAX, DOCUMENTS_AT_ONCE_MAX};
 use crate::password::Hasher;
 use crate::policy::Policy;
 use crate::quota;
 use crate::record;
 use crate::refusal;
+use crate::report::Report;
 use crate::rule::{self, InTransaction, Need, Rule};
 use crate::secret::Secret;
 use crate::settings::{Administrator, Authentication, Limits, Settings};
+use crate::turns::Turns;
 
 /// The one door to a node. Cloning gives another handle to the same door.
 #[derive(Clone)]
@@ -33,9 +35,16 @@ pub(crate) struct Inner {
     pub(crate) node: Node,
     /// The state behind the node.
     pub(crate) reader: Reader,
-    pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
+    pub(crate) report: Report,
+    /// Whether clients must log in.
+    pub(crate) requires_login: bool,
+    /// Whether the configured administrator is the documented default.
+    pub(crate) has_default_credentials: bool,
     pub(crate) counters: Counters,
     pub(crate) hasher: Hasher,
+    /// The work on logical backups.
+    pub(crate) documents: Turns,
     policy: ArcSwap<Policy>,
     /// Whether opening the door created the configured administrator, or gave it the configured password.
     administrator_taken_over: AtomicBool,
@@ -69,21 +78,30 @@ impl Door {
     /// `SRV-026` when access records are unreadable, `SRV-009` when hashing fails, or why the administrator
     /// could not be stored.
     pub async fn open(node: Node, settings: Settings) -> Result<Self, OpenError> {
+        let Settings { authentication, limits, report } = settings;
+        let administrator = match authentication {
+            Authentication::Required { administrator } => Some(administrator),
+            Authentication::Disabled => None,
+        };
         let door = Self(Arc::new(Inner {
-            hasher: Hasher::new().await?,
+            limits,
+            report,
+            requires_login: administrator.is_some(),
+            has_default_credentials: administrator.as_ref().is_some_and(Administrator::is_well_known),
             counters: Counters::default(),
+            hasher: Hasher::new().await?,
+            documents: Turns::new(DOCUMENTS_AT_ONCE_MAX),
             policy: ArcSwap::default(),
             administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),
             last_snapshot: Mutex::default(),
-            reader: node.local().reader,
             changing: tokio::sync::Mutex::default(),
+            reader: node.local().reader,
             node,
-            settings,
         }));
         door.read_policy()?;
-        if let Authentication::Required { administrator } = &door.0.settings.authentication {
-            door.bootstrap(administrator).await?;
+        if let Some(administrator) = administrator {
+            door.bootstrap(&administrator).await?;
         }
         Ok(door)
     }
@@ -97,7 +115,7 @@ impl Door {
     /// The size limits in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.0.settings.limits
+        &self.0.limits
     }
 
     /// The metrics of this server.
@@ -106,19 +124,10 @@ impl Door {
         &self.0.counters
     }
 
-    /// The node behind the door, for those who start and stop it.
-    #[must_use]
-    pub fn node(&self) -> &Node {
-        &self.0.node
-    }
-
     /// Who a new session is: nobody yet, or `anonymous` on a server without authentication.
     #[must_use]
     pub fn arrival(&self) -> Option<Identity> {
-        match self.0.settings.authentication {
-            Authentication::Required { .. } => None,
-            Authentication::Disabled => Some(Identity::anonymous(self.0.policy.load().revision())),
-        }
+        (!self.0.requires_login).then(|| Identity::anonymous(self.0.policy.load().revision()))
     }
 
     /// Checks a password; on a server without authentication everybody is `anonymous`.
@@ -129,7 +138,7 @@ impl Door {
     /// # Errors
     /// `SRV-008`; `SRV-009` when the stored hash is unreadable.
     pub async fn login(&self, user: &str, password: &str, peer: IpAddr) -> Result<Identity, ErrorReply> {
-        if let Authentication::Disabled = self.0.settings.authentication {
+        if !self.0.requires_login {
             return Ok(Identity::anonymous(self.policy()?.revision()));
         }
         let hash = self.policy()?.password_hash(user).map(str::to_owned);
@@ -258,9 +267,10 @@ impl Door {
         let root = self.0.reader.root();
         let revision = root.access_revision();
         if self.0.policy.load().revision() != revision {
-            let policy = match self.0.settings.authentication {
-                Authentication::Required { .. } => Policy::decode(revision, records(&root))?,
-                Authentication::Disabled => Policy::at(revision),
+            let policy = if self.0.requires_login {
+                Policy::decode(revision, records(&root))?
+            } else {
+                Policy::at(revision)
             };
             self.0.policy.store(Arc::new(policy));
         }

@@ -104,14 +104,12 @@ impl Door {
     ///
     /// # Errors
     /// `SRV-007` or `SRV-017` when they do not hold any more, otherwise what failed the first command.
-    pub async fn commit(&self, queue: Vec<Admitted>) -> Result<Reply, ErrorReply> {
-        let mut queue = queue;
+    pub async fn commit(&self, mut queue: Vec<Admitted>) -> Result<Reply, ErrorReply> {
         let is_read_only = queue.iter().all(|admitted| admitted.way == Way::Read);
         for _ in 0..ADMISSIONS_MAX {
-            let mut revision = self.0.reader.access_revision();
+            let revision = self.policy()?.revision();
             for admitted in &mut queue {
                 self.readmit(admitted)?;
-                revision = admitted.revision;
             }
             if queue.iter().any(|admitted| admitted.revision != revision) {
                 continue;
@@ -185,9 +183,6 @@ impl Door {
             | Command::RevokeRole { .. }
             | Command::GrantPermission { .. }
             | Command::RevokePermission { .. } => self.change(admitted).await,
-            // Maintenance is never on and replication never paused, so there is nothing to end.
-            Command::MaintenanceOff | Command::ResumeReplication => Ok(Reply::Ok),
-            Command::PromoteFollower => Err(refusal::not_a_follower()),
             _ => Err(refusal::unavailable()),
         }
     }

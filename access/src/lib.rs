@@ -44,6 +44,7 @@ mod secret;
 mod settings;
 mod show;
 mod status;
+mod turns;
 
 pub use admission::{Admission, Admitted, Standing, Transaction};
 pub use bucket::{Bucket, Rate};

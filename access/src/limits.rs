@@ -5,3 +5,6 @@ pub(crate) const ADMISSIONS_MAX: usize = 16;
 
 /// Places of unfinished scans that are remembered for one login. Each costs at most a key and a pattern.
 pub(crate) const SCAN_PLACES_MAX: usize = 16;
+
+/// Logical backups that are written or read at once. Each takes memory in proportion to a frame.
+pub(crate) const DOCUMENTS_AT_ONCE_MAX: usize = 2;

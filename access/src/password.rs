@@ -4,16 +4,14 @@
 //! blocking pool, and at most [`Hasher::new`]'s number of hashes run at once: the others wait their turn, and
 //! a flood of logins cannot take more memory or more cores than that.
 
-use std::sync::Arc;
-
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{Error, PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::Semaphore;
 use vaylix_proto::ErrorReply;
 
 use crate::refusal;
 use crate::secret::Secret;
+use crate::turns::Turns;
 
 /// Memory of one hash.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -37,7 +35,7 @@ pub(crate) fn is_strong(password: &str) -> bool {
 
 /// Makes and checks password hashes.
 pub(crate) struct Hasher {
-    turns: Arc<Semaphore>,
+    turns: Turns,
     /// What the passwords of unknown users are compared with, so that the work is the same.
     decoy: String,
 }
@@ -50,7 +48,7 @@ impl Hasher {
     pub(crate) async fn new() -> Result<Self, ErrorReply> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let concurrency = cores.saturating_sub(1).clamp(1, CONCURRENCY_MAX);
-        let mut hasher = Self { turns: Arc::new(Semaphore::new(concurrency)), decoy: String::new() };
+        let mut hasher = Self { turns: Turns::new(concurrency), decoy: String::new() };
         hasher.decoy = hasher.hash(Secret::from("")).await?;
         Ok(hasher)
     }
@@ -84,19 +82,12 @@ impl Hasher {
         Ok(is_known && is_right)
     }
 
-    /// Runs `job` on the blocking pool when its turn comes. The turn is held until the job is over, even if
-    /// nobody waits for it any more.
+    /// Has `job` done when its turn comes.
     async fn work<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, ErrorReply> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| refusal::closed())?;
-        let done = tokio::task::spawn_blocking(move || {
-            let result = job();
-            drop(turn);
-            result
-        });
-        done.await.map_err(|_| refusal::closed())?.map_err(|error| {
+        self.turns.run(job).await?.map_err(|error| {
             tracing::error!(%error, "password hashing failed");
             refusal::hashing_failed()
         })

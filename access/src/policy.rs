@@ -14,7 +14,7 @@ use crate::refusal;
 pub(crate) const ADMIN_ROLE: &str = "admin";
 
 /// Users, roles and what they may do.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Policy {
     revision: u64,
     users: BTreeMap<Text, User>,
@@ -23,7 +23,7 @@ pub(crate) struct Policy {
 }
 
 /// A user.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct User {
     pub(crate) created_revision: u64,
     pub(crate) password_hash: String,

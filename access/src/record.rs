@@ -32,7 +32,7 @@ pub(crate) const ROLE_PREFIX: &str = "access/role/";
 pub(crate) const BOOTSTRAP_KEY: &str = "access/bootstrap";
 
 /// A user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct User {
     /// The access revision that created the user: a name that is dropped and taken again is somebody else.
     pub(crate) created_revision: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Role {
 }
 
 /// The administrator's credentials that were last taken over from the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bootstrap {
     /// The configured name.
     pub(crate) user: String,
@@ -105,9 +105,9 @@ mod tests {
     fn records_survive_the_round_trip() {
         let role = Role { grants: vec![("read".into(), "app:*".into())] };
         let bootstrap = Bootstrap { user: "root".into(), password_hash: "h".into() };
-        assert_eq!(decode::<User>("k", &encode(&user()).unwrap()).unwrap(), user());
+        assert!(decode::<User>("k", &encode(&user()).unwrap()).unwrap() == user());
         assert_eq!(decode::<Role>("k", &encode(&role).unwrap()).unwrap(), role);
-        assert_eq!(decode::<Bootstrap>("k", &encode(&bootstrap).unwrap()).unwrap(), bootstrap);
+        assert!(decode::<Bootstrap>("k", &encode(&bootstrap).unwrap()).unwrap() == bootstrap);
     }
 
     /// The bytes of the first release: they must be readable for ever.
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(decode::<Role>("k", bytes).unwrap(), role);
         let bytes = b"\x01\x84\xb0created_revision\x07\xadpassword_hash\xab$argon2id$x\xa5roles\x91\xa5admin\xa8disabled\xc2";
         assert_eq!(encode(&user()).unwrap(), bytes);
-        assert_eq!(decode::<User>("k", bytes).unwrap(), user());
+        assert!(decode::<User>("k", bytes).unwrap() == user());
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         let mut newer = good.clone();
         newer[0] = 2;
         for bad in [&[][..], &good[..good.len() - 1], &trailing, &newer, b"\x01\xff"] {
-            let refusal = decode::<User>("access/user/x", bad).unwrap_err();
+            let refusal = decode::<User>("access/user/x", bad).err().unwrap();
             assert_eq!(refusal.known_code(), Some(Code::AuthStoreDeserializationFailure), "{bad:?}");
         }
     }

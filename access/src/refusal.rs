@@ -50,8 +50,6 @@ fixed! {
     outcome_unknown, ReplicationAcknowledgementUnavailable, "replication write acknowledgement is unavailable";
     /// Access records moved on again and again while the request was retried; nothing was done.
     contended, RateLimitExceeded, "access rules kept changing while the request was retried; nothing was done";
-    /// A leader or a lone node cannot be promoted.
-    not_a_follower, ReplicationPromotionDenied, "replication promotion denied: only followers may be promoted";
 }
 
 macro_rules! named {

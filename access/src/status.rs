@@ -9,7 +9,6 @@ use vaylix_proto::{NamedValue, Reply};
 use crate::counters::{Counters, Metric};
 use crate::door::Door;
 use crate::entries::Entries;
-use crate::settings::Authentication;
 
 /// The version that INFO gives for the storage engine: the one that logical backups carry.
 const ENGINE_VERSION: u32 = 3;
@@ -77,7 +76,7 @@ impl Door {
 
     /// MAINTENANCE STATUS.
     pub(crate) fn maintenance_status(&self) -> Reply {
-        let path = self.0.settings.report.data_dir.join("maintenance.mode");
+        let path = self.0.report.data_dir.join("maintenance.mode");
         Entries::default().add("enabled", false).add("path", path.display()).reply()
     }
 
@@ -108,7 +107,7 @@ impl Door {
         let mut entries = Entries::default();
         self.add_identity(&mut entries, &status)
             .add("role", health.role)
-            .add("advertise_addr", &self.0.settings.report.advertise_addr)
+            .add("advertise_addr", &self.0.report.advertise_addr)
             .add_or_none("leader_node_id", self.leader_node_id(&status))
             .add_or_none("leader_advertise_addr", self.leader_advertise_addr(&status))
             .add_or_none("upstream", none)
@@ -158,7 +157,7 @@ impl Door {
             .add_or_none("persistence.oldest_retained_sequence", status.wal.oldest_index)
             .add("persistence.wal_segment_count", status.wal.segment_count)
             .add("persistence.wal_size_bytes", status.wal.size_bytes)
-            .add("persistence.wal_sync_policy", &self.0.settings.report.wal_sync_policy);
+            .add("persistence.wal_sync_policy", &self.0.report.wal_sync_policy);
     }
 
     fn add_replication(&self, entries: &mut Entries, status: &Status) {
@@ -170,7 +169,7 @@ impl Door {
             .add("replication.client.heartbeat.failure.count", 0)
             .add("replication.client.reconnect.count", 0)
             .add("replication.commit_sequence", status.commit_index)
-            .add("replication.group_id", &self.0.settings.report.group_id)
+            .add("replication.group_id", &self.0.report.group_id)
             .add("replication.health", health.name())
             .add_or_none("replication.leader_node_id", self.leader_node_id(status))
             .add("replication.node_id", self.node_id(status))
@@ -183,7 +182,7 @@ impl Door {
     }
 
     fn add_runtime(&self, entries: &mut Entries) {
-        let (limits, report) = (self.limits(), &self.0.settings.report);
+        let (limits, report) = (self.limits(), &self.0.report);
         entries
             // There is no lockout: nobody is ever locked.
             .add("runtime.auth_failure_limit", DISABLED)
@@ -209,11 +208,8 @@ impl Door {
     }
 
     fn add_security(&self, entries: &mut Entries) {
-        let report = &self.0.settings.report;
-        let (is_required, is_default) = match &self.0.settings.authentication {
-            Authentication::Required { administrator } => (true, administrator.is_well_known()),
-            Authentication::Disabled => (false, false),
-        };
+        let report = &self.0.report;
+        let is_required = self.0.requires_login;
         let none = None::<u64>;
         entries
             .add("security.auth_mode", if is_required { "password" } else { "disabled" })
@@ -221,7 +217,7 @@ impl Door {
             .add_or_none("security.cert_days_remaining", none)
             .add_or_none("security.cert_not_after_ms", none)
             .add("security.insecure_auth_disabled", !is_required)
-            .add("security.insecure_default_credentials", is_default)
+            .add("security.insecure_default_credentials", self.0.has_default_credentials)
             .add_or_none("security.last_tls_reload_failure_at_ms", none)
             .add_or_none("security.last_tls_reload_success_at_ms", none)
             .add("security.mtls_enabled", report.mtls)
@@ -233,7 +229,7 @@ impl Door {
     }
 
     fn add_server(&self, entries: &mut Entries, status: &Status) {
-        let report = &self.0.settings.report;
+        let report = &self.0.report;
         let view = self.0.node.local();
         let compression = if report.compression { "zstd" } else { "none" };
         let threshold = if report.compression { report.compression_threshold_bytes } else { 0 };
@@ -254,20 +250,20 @@ impl Door {
     }
 
     fn add_identity<'a>(&self, entries: &'a mut Entries, status: &Status) -> &'a mut Entries {
-        entries.add("node_id", self.node_id(status)).add("group_id", &self.0.settings.report.group_id)
+        entries.add("node_id", self.node_id(status)).add("group_id", &self.0.report.group_id)
     }
 
     /// The members of the cluster that this node knows the address of: itself.
     fn add_members<'a>(&self, entries: &'a mut Entries, status: &Status) -> &'a mut Entries {
         let node_id = self.node_id(status);
         entries
-            .add(format!("member.{node_id}.advertise_addr"), &self.0.settings.report.advertise_addr)
+            .add(format!("member.{node_id}.advertise_addr"), &self.0.report.advertise_addr)
             .add(format!("member.{node_id}.voter"), status.role != Role::Learner)
     }
 
     /// The name the operator gave this node, or else the number it drew.
     fn node_id(&self, status: &Status) -> String {
-        self.0.settings.report.node_id.clone().unwrap_or_else(|| status.identity.node.to_string())
+        self.0.report.node_id.clone().unwrap_or_else(|| status.identity.node.to_string())
     }
 
     /// The leader of a cluster; a node that is alone has none over it.
@@ -279,7 +275,7 @@ impl Door {
 
     fn leader_advertise_addr(&self, status: &Status) -> Option<&str> {
         let leader = status.leader.filter(|_| status.voters > 1)?;
-        (leader == status.identity.node).then_some(&*self.0.settings.report.advertise_addr)
+        (leader == status.identity.node).then_some(&*self.0.report.advertise_addr)
     }
 }
 

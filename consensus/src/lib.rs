@@ -17,6 +17,7 @@
 mod clock;
 mod config;
 mod error;
+mod fatal;
 mod gate;
 mod identity;
 pub mod limits;

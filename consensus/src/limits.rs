@@ -7,8 +7,8 @@ pub const BATCH_COMMANDS_MAX: usize = 1_024;
 /// costs about as much as one of 4 KiB; beyond that the disk decides. A single larger command goes alone.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// Encoded bytes of one log entry, at most: what a single command (a restore, a large transaction) may need.
-pub const ENTRY_BYTES_MAX: usize = vaylix_engine::wal::BODY_BYTES_MAX;
+/// Encoded bytes of one log entry, at most: what a single command, such as a large transaction, may need.
+pub const ENTRY_BYTES_MAX: usize = 64 << 20;
 
 /// What the queue of the engine worker may hold, in units of [`QUEUE_UNIT_BYTES`].
 pub const QUEUE_UNITS_MAX: u32 = 64 * 1024;
@@ -37,3 +37,10 @@ pub const APPLY_INLINE_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 
 /// Log entries in one message to a peer; [`LOG_READ_BYTES_MAX`] usually comes first.
 pub const REPLICATED_ENTRIES_MAX: u64 = 300;
+
+/// Estimated bytes of a restore that goes into one log entry; a larger one is prepared in parts of this size, so
+/// that other writes get their turn in between.
+pub const RESTORE_PART_BYTES_MAX: usize = 1 << 20;
+
+const _: () =
+    assert!(ENTRY_BYTES_MAX <= vaylix_engine::wal::BODY_BYTES_MAX, "an entry fits in a record of the log");

@@ -12,6 +12,7 @@ use vaylix_proto::Reply;
 
 use crate::config::Config;
 use crate::error::{ProposeError, ReadError, SnapshotError, StartError};
+use crate::fatal::end_process;
 use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::proposal::Proposal;
@@ -150,8 +151,9 @@ impl Node {
 
     /// Enqueues a change and returns a future of its answer, to be awaited when one likes.
     ///
-    /// Waits while the queue is full. Changes that one caller submits one after the other take effect in that
-    /// order. Cancel-safe: dropped before it returns, nothing was enqueued.
+    /// Waits while the queue is full; a large restore waits for its preparation. Changes that one caller submits
+    /// one after the other take effect in that order. Cancel-safe: dropped before it returns, nothing has happened
+    /// to any key.
     pub async fn submit(&self, proposal: Proposal) -> Pending {
         self.0.queue.submit(proposal).await
     }
@@ -268,7 +270,6 @@ impl Node {
 /// Ends the process when openraft stops on a failure.
 async fn end_with(raft: Raft) {
     if let Some(reason) = raft::stopped(&raft).await {
-        tracing::error!(reason, "consensus stopped on a failure of the storage; ending the process");
-        std::process::abort();
+        end_process(&reason);
     }
 }

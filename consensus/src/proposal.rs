@@ -7,6 +7,7 @@ use vaylix_engine::state::ApplyError;
 use vaylix_proto::Command;
 
 use crate::error::ProposeError;
+use crate::limits::RESTORE_PART_BYTES_MAX;
 
 /// A change to be made durable and applied.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub enum Payload {
     Command(Command),
     /// Commands about keys, all or none, at one point in time. Answered with [`Reply::Exec`](vaylix_proto::Reply).
     Transaction(Vec<Command>),
-    /// Replaces the whole keyspace.
+    /// Replaces the whole keyspace in one step, however large. A large one is prepared by several log entries.
     Restore(Vec<RestoreEntry<'static>>),
     /// Changes records of the system part, if its revision is still the expected one.
     System {
@@ -40,6 +41,8 @@ pub enum Payload {
 #[derive(Debug)]
 pub(crate) enum Change {
     Proposed(Payload),
+    RestorePart { restore: u64, part: u32, entries: Vec<RestoreEntry<'static>> },
+    RestoreCommit { restore: u64, parts: u32 },
     Sweep { limit: u32 },
 }
 
@@ -66,6 +69,12 @@ impl Change {
             Self::Proposed(Payload::Restore(entries)) => {
                 Op::Restore { entries: entries.iter().map(borrow_entry).collect() }
             }
+            Self::RestorePart { restore, part, entries } => Op::RestorePart {
+                restore: *restore,
+                part: *part,
+                entries: entries.iter().map(borrow_entry).collect(),
+            },
+            Self::RestoreCommit { restore, parts } => Op::RestoreCommit { restore: *restore, parts: *parts },
             Self::Proposed(Payload::System { expect_revision, changes }) => Op::System {
                 expect_revision: *expect_revision,
                 changes: changes.iter().map(borrow_change).collect(),
@@ -77,12 +86,29 @@ impl Change {
     /// About how many bytes it takes in the log.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Proposed(Payload::Restore(entries)) => {
+            Self::Proposed(Payload::Restore(entries)) | Self::RestorePart { entries, .. } => {
                 entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
             }
             _ => self.op().size_estimate_bytes(),
         }
     }
+}
+
+/// Cuts the entries of a restore into parts that go into the log one by one.
+pub(crate) fn restore_parts(entries: Vec<RestoreEntry<'static>>) -> Vec<Vec<RestoreEntry<'static>>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for entry in entries {
+        bytes += entry.size_estimate_bytes();
+        let part = parts.last_mut().expect("there is always a part");
+        if bytes > RESTORE_PART_BYTES_MAX && !part.is_empty() {
+            bytes = entry.size_estimate_bytes();
+            parts.push(vec![entry]);
+        } else {
+            part.push(entry);
+        }
+    }
+    parts
 }
 
 fn step(command: &Command) -> Op<'_> {

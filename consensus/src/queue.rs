@@ -6,14 +6,18 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use vaylix_engine::op::RestoreEntry;
 use vaylix_proto::Reply;
 
+use crate::clock;
 use crate::error::ProposeError;
 use crate::limits::{QUEUE_UNIT_BYTES, QUEUE_UNITS_MAX};
-use crate::proposal::{Change, Proposal};
+use crate::proposal::{Change, Payload, Proposal, restore_parts};
 
 /// What became of a proposal.
 pub(crate) type Answer = Result<Reply, ProposeError>;
@@ -51,30 +55,64 @@ fn units(bytes: usize) -> u32 {
 
 /// The callers' end.
 pub(crate) struct Queue {
-    room: std::sync::Arc<Semaphore>,
+    room: Arc<Semaphore>,
     jobs: mpsc::UnboundedSender<Job>,
+    /// Names the next restore in parts: begins with the time, so that no restart repeats a name.
+    restores: AtomicU64,
 }
 
 /// The worker's end.
 pub(crate) struct Jobs {
-    room: std::sync::Arc<Semaphore>,
+    room: Arc<Semaphore>,
     jobs: mpsc::UnboundedReceiver<Job>,
 }
 
 pub(crate) fn channel() -> (Queue, Jobs) {
-    let room = std::sync::Arc::new(Semaphore::new(QUEUE_UNITS_MAX as usize));
+    let room = Arc::new(Semaphore::new(QUEUE_UNITS_MAX as usize));
     let (sender, receiver) = mpsc::unbounded_channel();
-    (Queue { room: room.clone(), jobs: sender }, Jobs { room, jobs: receiver })
+    let restores = AtomicU64::new(clock::now_ms() << 16);
+    (Queue { room: room.clone(), jobs: sender, restores }, Jobs { room, jobs: receiver })
 }
 
 impl Queue {
-    /// Enqueues, waiting for room if need be. Cancel-safe: dropped before it returns, nothing was enqueued.
+    /// Enqueues, waiting for room if need be. Cancel-safe: dropped before it returns, nothing has happened to any
+    /// key.
     pub(crate) async fn submit(&self, proposal: Proposal) -> Pending {
         let access_revision = Some(proposal.access_revision);
-        match Change::new(proposal.payload) {
-            Ok(change) => self.enqueue(access_revision, change).await,
-            Err(error) => refused(error),
+        match proposal.payload {
+            Payload::Restore(entries) => {
+                let mut parts = restore_parts(entries);
+                if parts.len() > 1 {
+                    return self.restore(access_revision, parts).await.unwrap_or_else(refused);
+                }
+                let entries = parts.pop().unwrap_or_default();
+                self.enqueue(access_revision, Change::Proposed(Payload::Restore(entries))).await
+            }
+            payload => match Change::new(payload) {
+                Ok(change) => self.enqueue(access_revision, change).await,
+                Err(error) => refused(error),
+            },
         }
+    }
+
+    /// Has the parts of a restore prepared, then enqueues the entry that makes them the keys.
+    async fn restore(
+        &self,
+        access_revision: Option<u64>,
+        parts: Vec<Vec<RestoreEntry<'static>>>,
+    ) -> Result<Pending, ProposeError> {
+        let restore = self.restores.fetch_add(1, Ordering::Relaxed);
+        let mut preparing = Vec::with_capacity(parts.len());
+        for (entries, part) in parts.into_iter().zip(0..) {
+            preparing
+                .push(self.enqueue(access_revision, Change::RestorePart { restore, part, entries }).await);
+        }
+        let mut parts = 0;
+        for part in preparing {
+            part.await?;
+            parts += 1;
+        }
+        Ok(self.enqueue(access_revision, Change::RestoreCommit { restore, parts }).await)
     }
 
     /// Enqueues a change of the node's own.

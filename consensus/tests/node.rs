@@ -29,7 +29,11 @@ fn config(temp: &TempDir) -> Config {
 }
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads can be had")
 }
 
 /// Runs one life of a node, which ends like a crash: the runtime and everything on it is torn down.
@@ -164,13 +168,13 @@ fn a_clean_stop_drains_takes_a_snapshot_and_frees_the_directory() {
 fn what_was_acknowledged_to_concurrent_and_aborted_callers_survives_a_crash() {
     const CALLERS: u64 = 64;
     let temp = TempDir::new().unwrap();
-    let acknowledged: Arc<Vec<AtomicU64>> = Arc::new((0..CALLERS).map(|_| AtomicU64::new(0)).collect());
+    let acknowledged: Vec<_> = (0..CALLERS).map(|_| Arc::new(AtomicU64::new(0))).collect();
     life(async {
         let node = Node::start(config(&temp)).await.unwrap();
         let enough = Arc::new(AtomicBool::new(false));
         let mut callers = Vec::new();
-        for caller in 0..CALLERS {
-            let (node, acknowledged, enough) = (node.clone(), acknowledged.clone(), enough.clone());
+        for (caller, acknowledged) in (0..CALLERS).zip(acknowledged.iter().cloned()) {
+            let (node, enough) = (node.clone(), enough.clone());
             callers.push(tokio::spawn(async move {
                 for i in 1.. {
                     let write = command(set(&format!("c{caller}"), i.to_string()));
@@ -185,7 +189,7 @@ fn what_was_acknowledged_to_concurrent_and_aborted_callers_survives_a_crash() {
                         continue;
                     }
                     node.propose(write).await.unwrap();
-                    acknowledged[caller as usize].store(i, Ordering::SeqCst);
+                    acknowledged.store(i, Ordering::SeqCst);
                     if enough.load(Ordering::SeqCst) {
                         return;
                     }
@@ -311,18 +315,29 @@ fn what_does_not_fit_in_an_entry_is_refused_and_the_rest_goes_on() {
 #[test]
 fn a_restore_replaces_everything() {
     let temp = TempDir::new().unwrap();
-    life(async {
-        let node = Node::start(config(&temp)).await.unwrap();
-        node.propose(command(set("old", "1"))).await.unwrap();
-        let entry = RestoreEntry {
-            key: "new".into(),
-            value: b"2".as_slice().into(),
+    let restore = |keys: usize, value_bytes: usize| {
+        let entry = |i: usize| RestoreEntry {
+            key: format!("k{i}").into(),
+            value: vec![7; value_bytes].into(),
             expires_at_ms: None,
             version: 7,
         };
-        let restore = Proposal { access_revision: 0, payload: Payload::Restore(vec![entry]) };
-        node.propose(restore).await.unwrap();
-        assert_eq!((get(&node, "old"), get(&node, "new")), (None, Some(Bytes::from("2"))));
+        Proposal { access_revision: 0, payload: Payload::Restore((0..keys).map(entry).collect()) }
+    };
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("old", "1"))).await.unwrap();
+        assert_eq!(node.propose(restore(2, 10)).await, Ok(Reply::Count(2)));
+        assert_eq!(node.local().reader.root().len(), 2);
+        let entries = node.status().last_index;
+        assert_eq!(node.propose(restore(50, 100 << 10)).await, Ok(Reply::Count(50)));
+        assert!(node.status().last_index > entries + 5, "a large one takes several entries");
+        assert_eq!(node.local().reader.root().len(), 50);
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.local().reader.root().len(), 50);
+        assert_eq!(get(&node, "k49"), Some(Bytes::from(vec![7; 100 << 10])));
     });
 }
 

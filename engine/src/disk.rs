@@ -167,9 +167,14 @@ impl DiskFile {
         self.disk.run(Operation::Resize, &self.path, "set the length of the file", || self.file.set_len(len))
     }
 
-    /// Makes content and length durable.
+    /// Makes the content durable, and what of the metadata is needed to read it.
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
         self.disk.run(Operation::Sync, &self.path, "sync the file", || self.file.sync_data())
+    }
+
+    /// Makes content and metadata durable, above all a length that was cut.
+    pub(crate) fn sync_all(&self) -> Result<(), StorageError> {
+        self.disk.run(Operation::Sync, &self.path, "sync the file", || self.file.sync_all())
     }
 
     /// Gives the file another name in the same directory. Not durable until the directory is synced.
@@ -194,7 +199,8 @@ pub(crate) fn read_small(path: &Path, len_max: u64) -> Result<Option<Vec<u8>>, S
             format!("{len} bytes, of which {len_max} are allowed"),
         )));
     }
-    let mut content = Vec::new();
+    // In one piece, so that no secret stays behind in a smaller buffer that was outgrown.
+    let mut content = Vec::with_capacity(usize::try_from(len).map_or(0, |len| len + 1));
     io::Read::read_to_end(&mut io::Read::take(file, len_max), &mut content).map_err(failed)?;
     Ok(Some(content))
 }

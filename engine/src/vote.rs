@@ -1,6 +1,6 @@
 //! The vote: what this node has promised to whom, kept as opaque bytes in `vote.bin`.
 //!
-//! The file is a [small sealed file](crate::blob) with magic `VXVOTE\0\0`. A node that forgot its vote could vote twice
+//! The file is a small sealed file (`blob`) with magic `VXVOTE\0\0`. A node that forgot its vote could vote twice
 //! in one term, so a damaged vote stops the node.
 
 use crate::blob::Kind;

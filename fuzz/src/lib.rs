@@ -1,6 +1,6 @@
 //! What must hold for any bytes at all: one function per fuzz target.
 //!
-//! Each function takes arbitrary bytes and panics when a property of the codec is broken. `cargo fuzz run <name>`
+//! Each function takes arbitrary bytes and panics when a property of the codec is broken. `cargo +nightly fuzz run <name>`
 //! feeds them from libFuzzer; the tests of `proto` include this file and feed them a bounded, repeatable set.
 
 use bytes::{Bytes, BytesMut};

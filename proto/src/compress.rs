@@ -14,6 +14,12 @@ const WINDOW_LOG_MAX: u32 = 23;
 /// Output that is reserved before the first byte of it exists.
 const OUTPUT_RESERVED_MAX: usize = 256 * 1024;
 
+/// Output that a payload of unstated size is expected to have, per byte of input.
+const RATIO_EXPECTED: usize = 4;
+
+/// Smallest step by which output grows.
+const OUTPUT_STEP_MIN: usize = 4096;
+
 /// Working memory kept between frames; what a large frame needed beyond it is given back.
 const RETAINED_SIZE_MAX: usize = 1024 * 1024;
 
@@ -95,17 +101,15 @@ fn append_frame(
     limit: usize,
 ) -> Result<usize, WireError> {
     let failed = |_| WireError::CompressionFailure;
-    let announced =
-        zstd_safe::get_frame_content_size(input).map_err(|_| WireError::CompressionFailure)?.unwrap_or(0);
+    let too_large = |size: u64| WireError::DecompressedTooLarge { size, max: limit };
     let room = limit.saturating_sub(output.len());
-    let announced = match usize::try_from(announced) {
-        Ok(size) if size <= room => size,
-        _ => {
-            let size = announced.saturating_add(u64::try_from(output.len()).unwrap_or(u64::MAX));
-            return Err(WireError::DecompressedTooLarge { size, max: limit });
-        }
+    let announced = zstd_safe::get_frame_content_size(input).map_err(|_| WireError::CompressionFailure)?;
+    let expected = match announced.map(usize::try_from) {
+        None => input.len().saturating_mul(RATIO_EXPECTED).min(room),
+        Some(Ok(size)) if size <= room => size,
+        Some(_) => return Err(too_large(announced.unwrap_or(0).saturating_add(as_u64(output.len())))),
     };
-    output.reserve_exact(announced.min(OUTPUT_RESERVED_MAX));
+    output.reserve_exact(expected.min(OUTPUT_RESERVED_MAX));
 
     context.reset(ResetDirective::SessionOnly).map_err(failed)?;
     let mut source = InBuffer::around(input);
@@ -114,8 +118,7 @@ fn append_frame(
         let mut target = OutBuffer::around_pos(output, filled);
         let pending = context.decompress_stream(&mut target, &mut source).map_err(failed)?;
         if output.len() > limit {
-            let size = u64::try_from(output.len()).unwrap_or(u64::MAX);
-            return Err(WireError::DecompressedTooLarge { size, max: limit });
+            return Err(too_large(as_u64(output.len())));
         }
         if pending == 0 {
             return Ok(source.pos());
@@ -124,10 +127,11 @@ fn append_frame(
             // There was room for more, so the input has ended inside the frame.
             return Err(WireError::CompressionFailure);
         }
-        let capacity = output
-            .capacity()
-            .saturating_mul(2)
-            .clamp(OUTPUT_RESERVED_MAX, limit.saturating_add(1).max(OUTPUT_RESERVED_MAX));
-        output.reserve_exact(capacity.min(limit.saturating_add(1)).saturating_sub(output.len()).max(1));
+        let until_too_large = limit.saturating_sub(output.len()).saturating_add(1);
+        output.reserve_exact(output.len().max(OUTPUT_STEP_MIN).min(until_too_large));
     }
+}
+
+fn as_u64(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,7 @@
 //! | `! wire-set KEY HEX` | store raw bytes under KEY with a plain SET |
 //! | `(client exited, status N)` | the client ended by itself |
 //!
-//! Masks in the output: `<ttl a..b>`, `<ttl huge>`, `<ms>`, `<n>`, `<sha256>`, `<uuid>`, `<data-dir>`, `<port>`,
+//! Masks in the output: `<ttl a..b>`, `<ttl huge>`, `<ms>`, `<index>`, `<sha256>`, `<uuid>`, `<data-dir>`, `<port>`,
 //! `<detail>`.
 //!
 //! The transcripts were recorded from another implementation. Where ours answers differently on purpose, a
@@ -251,7 +251,7 @@ pub fn matches(expected: &str, actual: &str, data_dir: &str) -> bool {
     };
     match mask {
         "<ms>" => number(1_000_000_000_000, 9_999_999_999_999),
-        "<n>" => number(0, u128::MAX),
+        "<index>" => number(0, u128::MAX),
         "<port>" => number(1, 65_535),
         "<ttl huge>" => number(1_000_000_000_000, u128::MAX),
         "<sha256>" => fixed(64, |c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase()),

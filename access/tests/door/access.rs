@@ -2,18 +2,20 @@
 
 use vaylix_proto::Code;
 
-use crate::support::{Server, required, root};
+use crate::support::{Server, required, root, run};
 
 const ADMIN_ROLE: &str = "admin=admin on *,backup on *,clear on *,metrics on *,read on *,restore on *,\
 role_admin on *,snapshot on *,user_admin on *,write on *";
 
-#[tokio::test]
-async fn users_roles_and_grants() {
-    let server = Server::start(required(root(true))).await;
-    let mut main = server.login("root", "rootpw").await;
-    let weak = "ERROR [SRV-032] Password Policy Violation: password does not satisfy the configured policy";
-    let denied = "ERROR [SRV-017] Permission Denied: permission denied";
-    main.says(&format!(
+#[test]
+fn users_roles_and_grants() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let weak =
+            "ERROR [SRV-032] Password Policy Violation: password does not satisfy the configured policy";
+        let denied = "ERROR [SRV-017] Permission Denied: permission denied";
+        main.says(&format!(
         "> whoami
         permissions=read,write,admin,backup,restore,metrics,snapshot,clear,user_admin,role_admin, username=root
         > show users
@@ -79,8 +81,8 @@ async fn users_roles_and_grants() {
     ))
     .await;
 
-    let mut bob = server.login("bob", "abcdefghijk1").await;
-    bob.says(&format!(
+        let mut bob = server.login("bob", "abcdefghijk1").await;
+        bob.says(&format!(
         "> whoami
         permissions=, username=bob
         > show grants
@@ -130,10 +132,10 @@ async fn users_roles_and_grants() {
     ))
     .await;
 
-    // A new grant reaches the open session at once.
-    assert_eq!(main.line("grant permission read to app").await, "OK");
-    bob.says(
-        "> whoami
+        // A new grant reaches the open session at once.
+        assert_eq!(main.line("grant permission read to app").await, "OK");
+        bob.says(
+            "> whoami
         permissions=read, username=bob
         > get other:1
         three
@@ -145,31 +147,31 @@ async fn users_roles_and_grants() {
         ERROR [SRV-008] Authentication Failed: client authentication failed
         > whoami
         permissions=read, username=bob",
-    )
-    .await;
+        )
+        .await;
 
-    // A new password keeps open sessions and changes logins.
-    main.says(&format!(
-        "> alter user bob password newpassword9
+        // A new password keeps open sessions and changes logins.
+        main.says(&format!(
+            "> alter user bob password newpassword9
         OK
         > alter user nobody password newpassword9
         ERROR [SRV-020] User Not Found: user not found: nobody
         > alter user bob password weak
         {weak}"
-    ))
-    .await;
-    bob.says(
-        "> get app:1
+        ))
+        .await;
+        bob.says(
+            "> get app:1
         one
         > auth bob abcdefghijk1
         ERROR [SRV-008] Authentication Failed: client authentication failed
         > auth bob newpassword9
         OK",
-    )
-    .await;
+        )
+        .await;
 
-    main.says(
-        "> revoke permission read from app
+        main.says(
+            "> revoke permission read from app
         OK
         > show grants for role app
         role.app.grant.000=read on app:*, role.app.grant.001=write on app:*
@@ -201,69 +203,77 @@ async fn users_roles_and_grants() {
         OK
         > whoami
         permissions=, username=root",
-    )
-    .await;
-    bob.says(
-        "> grant role admin to root
+        )
+        .await;
+        bob.says(
+            "> grant role admin to root
         OK
         > drop user bob
         OK
         > whoami
         ERROR [SRV-007] Authentication Required: client authentication is required",
-    )
-    .await;
-    assert_eq!(main.line("show users").await, "root=roles=admin disabled=false");
+        )
+        .await;
+        assert_eq!(main.line("show users").await, "root=roles=admin disabled=false");
+    });
 }
 
-#[tokio::test]
-async fn dropping_a_role_does_not_leave_it_to_its_next_owner() {
-    let server = Server::start(required(root(true))).await;
-    let mut main = server.login("root", "rootpw").await;
-    let mut bob = server.user_with(&mut main, "bob", &[("read", "*")]).await;
-    assert_eq!(bob.line("count").await, "0");
-    for line in ["drop role bob-role", "create role bob-role", "grant permission read to bob-role"] {
-        assert_eq!(main.line(line).await, "OK");
-    }
-    assert!(bob.line("count").await.starts_with("ERROR [SRV-017]"));
+#[test]
+fn dropping_a_role_does_not_leave_it_to_its_next_owner() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let mut bob = server.user_with(&mut main, "bob", &[("read", "*")]).await;
+        assert_eq!(bob.line("count").await, "0");
+        for line in ["drop role bob-role", "create role bob-role", "grant permission read to bob-role"] {
+            assert_eq!(main.line(line).await, "OK");
+        }
+        assert!(bob.line("count").await.starts_with("ERROR [SRV-017]"));
+    });
 }
 
-#[tokio::test]
-async fn a_user_of_the_same_name_is_somebody_else() {
-    let server = Server::start(required(root(true))).await;
-    let mut main = server.login("root", "rootpw").await;
-    let mut bob = server.user_with(&mut main, "bob", &[("read", "*")]).await;
-    let mut queued = server.login("bob", "abcdefghijk1").await;
-    assert_eq!(queued.line("multi").await, "OK");
-    assert_eq!(queued.line("get k").await, "QUEUED");
-    assert_eq!(main.line("drop user bob").await, "OK");
-    assert_eq!(main.line("create user bob password abcdefghijk1").await, "OK");
-    assert!(bob.line("get k").await.starts_with("ERROR [SRV-007]"));
-    assert!(bob.who.is_none());
-    assert!(queued.line("exec").await.starts_with("ERROR [SRV-007]"));
-    // Login gives the session the new identity.
-    bob.auth("bob", "abcdefghijk1").await.unwrap();
-    assert!(bob.line("get k").await.starts_with("ERROR [SRV-017]"));
+#[test]
+fn a_user_of_the_same_name_is_somebody_else() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let mut bob = server.user_with(&mut main, "bob", &[("read", "*")]).await;
+        let mut queued = server.login("bob", "abcdefghijk1").await;
+        assert_eq!(queued.line("multi").await, "OK");
+        assert_eq!(queued.line("get k").await, "QUEUED");
+        assert_eq!(main.line("drop user bob").await, "OK");
+        assert_eq!(main.line("create user bob password abcdefghijk1").await, "OK");
+        assert!(bob.line("get k").await.starts_with("ERROR [SRV-007]"));
+        assert!(bob.who.is_none());
+        assert!(queued.line("exec").await.starts_with("ERROR [SRV-007]"));
+        // Login gives the session the new identity.
+        bob.auth("bob", "abcdefghijk1").await.unwrap();
+        assert!(bob.line("get k").await.starts_with("ERROR [SRV-017]"));
+    });
 }
 
-#[tokio::test]
-async fn a_permission_taken_away_is_gone_inside_an_open_transaction() {
-    let server = Server::start(required(root(true))).await;
-    let mut main = server.login("root", "rootpw").await;
-    let mut bob = server.user_with(&mut main, "bob", &[("write", "*")]).await;
-    bob.says("> multi\nOK\n> set a 1\nQUEUED\n> set b 2\nQUEUED").await;
-    assert_eq!(main.line("revoke permission write from bob-role").await, "OK");
-    assert!(bob.line("exec").await.starts_with("ERROR [SRV-017]"));
-    assert_eq!(main.line("count").await, "0");
-    assert!(bob.line("exec").await.starts_with("ERROR [SRV-015]"), "the transaction is over");
+#[test]
+fn a_permission_taken_away_is_gone_inside_an_open_transaction() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let mut bob = server.user_with(&mut main, "bob", &[("write", "*")]).await;
+        bob.says("> multi\nOK\n> set a 1\nQUEUED\n> set b 2\nQUEUED").await;
+        assert_eq!(main.line("revoke permission write from bob-role").await, "OK");
+        assert!(bob.line("exec").await.starts_with("ERROR [SRV-017]"));
+        assert_eq!(main.line("count").await, "0");
+        assert!(bob.line("exec").await.starts_with("ERROR [SRV-015]"), "the transaction is over");
+    });
 }
 
 /// Role and user administrators cannot make themselves administrators, nor take over one.
-#[tokio::test]
-async fn no_escalation() {
-    let server = Server::start(required(root(true))).await;
-    let mut main = server.login("root", "rootpw").await;
-    main.says(
-        "> create role custom
+#[test]
+fn no_escalation() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        main.says(
+            "> create role custom
         OK
         > grant permission admin to custom
         OK
@@ -279,70 +289,72 @@ async fn no_escalation() {
         OK
         > create user victim password abcdefghijk1
         OK",
-    )
-    .await;
-    let mut roles = server.user_with(&mut main, "roles", &[("role_admin", "*")]).await;
-    for line in [
-        "grant role admin to roles",
-        "grant role custom to roles",
-        "grant role scoped to roles",
-        "grant permission admin to plain",
-        "grant permission ADMIN on x to plain",
-        "grant permission admin to roles-role",
-        "grant permission read to custom",
-        "grant permission read to admin",
-        "revoke permission admin from custom",
-        "revoke permission read from admin",
-        "revoke permission admin on app:* from scoped",
-        "revoke permission admin from plain",
-        "revoke role admin from root",
-        "revoke role custom from second",
-        "revoke role plain from root",
-        "grant role plain to root",
-        "drop role custom",
-        "drop role scoped",
-        "drop role admin",
-        // Not theirs at all.
-        "create user eve password abcdefghijk1",
-        "alter user victim password abcdefghijk2",
-    ] {
-        let refusal = roles.call(crate::support::parse(line)).await.unwrap_err();
-        assert_eq!(refusal.known_code(), Some(Code::PermissionDenied), "{line}");
-    }
-    let mut users = server.user_with(&mut main, "users", &[("user_admin", "*")]).await;
-    for line in [
-        "alter user root password abcdefghijk2",
-        "alter user second password abcdefghijk2",
-        "drop user root",
-        "drop user second",
-        "grant role plain to users",
-        "create role mine",
-    ] {
-        let refusal = users.call(crate::support::parse(line)).await.unwrap_err();
-        assert_eq!(refusal.known_code(), Some(Code::PermissionDenied), "{line}");
-    }
-    // What remains theirs.
-    assert_eq!(roles.line("grant permission read to plain").await, "OK");
-    assert_eq!(users.line("alter user victim password abcdefghijk2").await, "OK");
-    assert_eq!(users.line("drop user victim").await, "OK");
-    assert_eq!(
-        roles.line("create role admin").await,
-        "ERROR [SRV-021] Role Already Exists: role already exists: admin"
-    );
+        )
+        .await;
+        let mut roles = server.user_with(&mut main, "roles", &[("role_admin", "*")]).await;
+        for line in [
+            "grant role admin to roles",
+            "grant role custom to roles",
+            "grant role scoped to roles",
+            "grant permission admin to plain",
+            "grant permission ADMIN on x to plain",
+            "grant permission admin to roles-role",
+            "grant permission read to custom",
+            "grant permission read to admin",
+            "revoke permission admin from custom",
+            "revoke permission read from admin",
+            "revoke permission admin on app:* from scoped",
+            "revoke permission admin from plain",
+            "revoke role admin from root",
+            "revoke role custom from second",
+            "revoke role plain from root",
+            "grant role plain to root",
+            "drop role custom",
+            "drop role scoped",
+            "drop role admin",
+            // Not theirs at all.
+            "create user eve password abcdefghijk1",
+            "alter user victim password abcdefghijk2",
+        ] {
+            let refusal = roles.call(crate::support::parse(line)).await.unwrap_err();
+            assert_eq!(refusal.known_code(), Some(Code::PermissionDenied), "{line}");
+        }
+        let mut users = server.user_with(&mut main, "users", &[("user_admin", "*")]).await;
+        for line in [
+            "alter user root password abcdefghijk2",
+            "alter user second password abcdefghijk2",
+            "drop user root",
+            "drop user second",
+            "grant role plain to users",
+            "create role mine",
+        ] {
+            let refusal = users.call(crate::support::parse(line)).await.unwrap_err();
+            assert_eq!(refusal.known_code(), Some(Code::PermissionDenied), "{line}");
+        }
+        // What remains theirs.
+        assert_eq!(roles.line("grant permission read to plain").await, "OK");
+        assert_eq!(users.line("alter user victim password abcdefghijk2").await, "OK");
+        assert_eq!(users.line("drop user victim").await, "OK");
+        assert_eq!(
+            roles.line("create role admin").await,
+            "ERROR [SRV-021] Role Already Exists: role already exists: admin"
+        );
+    });
 }
 
 /// It is the permission that counts, by whatever role it is held.
-#[tokio::test]
-async fn the_last_effective_administrator_stays() {
-    let server = Server::start(required(root(true))).await;
-    let mut main = server.login("root", "rootpw").await;
-    let mut second = server.user_with(&mut main, "second", &[("admin", "*")]).await;
-    // There is another administrator, so root may go; then second is the last.
-    assert_eq!(second.line("drop user root").await, "OK");
-    let last = "ERROR [SRV-024] Last Admin User: cannot remove the last admin user";
-    second
-        .says(&format!(
-            "> drop user second
+#[test]
+fn the_last_effective_administrator_stays() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let mut second = server.user_with(&mut main, "second", &[("admin", "*")]).await;
+        // There is another administrator, so root may go; then second is the last.
+        assert_eq!(second.line("drop user root").await, "OK");
+        let last = "ERROR [SRV-024] Last Admin User: cannot remove the last admin user";
+        second
+            .says(&format!(
+                "> drop user second
             {last}
             > drop role second-role
             {last}
@@ -358,31 +370,34 @@ async fn the_last_effective_administrator_stays() {
             OK
             > revoke role admin from second
             {last}"
-        ))
-        .await;
+            ))
+            .await;
+    });
 }
 
-#[tokio::test]
-async fn concurrent_changes_all_take_effect() {
-    let server = Server::start(required(root(true))).await;
-    let root = server.login("root", "rootpw").await;
-    let changes = (0..20).map(|n| {
-        let mut session = server.connect();
-        session.who.clone_from(&root.who);
-        async move {
-            assert_eq!(session.line(&format!("create role r{n:02}")).await, "OK");
-            assert_eq!(session.line(&format!("grant permission read on {n} to r{n:02}")).await, "OK");
-            assert_eq!(session.line(&format!("set k{n} 1")).await, "OK");
+#[test]
+fn concurrent_changes_all_take_effect() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let root = server.login("root", "rootpw").await;
+        let changes = (0..20).map(|n| {
+            let mut session = server.connect();
+            session.who.clone_from(&root.who);
+            async move {
+                assert_eq!(session.line(&format!("create role r{n:02}")).await, "OK");
+                assert_eq!(session.line(&format!("grant permission read on {n} to r{n:02}")).await, "OK");
+                assert_eq!(session.line(&format!("set k{n} 1")).await, "OK");
+            }
+        });
+        let tasks: Vec<_> = changes.map(tokio::spawn).collect();
+        for task in tasks {
+            task.await.unwrap();
         }
+        let mut root = root;
+        let roles = root.line("show roles").await;
+        for n in 0..20 {
+            assert!(roles.contains(&format!("r{n:02}=read on {n}")), "{roles}");
+        }
+        assert_eq!(root.line("count").await, "20");
     });
-    let tasks: Vec<_> = changes.map(tokio::spawn).collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-    let mut root = root;
-    let roles = root.line("show roles").await;
-    for n in 0..20 {
-        assert!(roles.contains(&format!("r{n:02}=read on {n}")), "{roles}");
-    }
-    assert_eq!(root.line("count").await, "20");
 }

@@ -1,1 +1,167 @@
-//! x
+//! Size limits, logical backups and what this release does not offer, over a real node.
+
+use vaylix_access::Limits;
+
+use crate::support::{Server, required, root, run};
+
+#[test]
+fn size_limits() {
+    run(async |dir| {
+        let limits = Limits { key_bytes_max: 8, value_bytes_max: 16, batch_keys_max: 3, ..Limits::default() };
+        let server = Server::start_limited(&dir, required(root(true)), limits).await;
+        let mut main = server.login("root", "rootpw").await;
+        let quota = "ERROR [SRV-013] Quota Exceeded: request exceeds configured quotas";
+        main.says(&format!(
+            "> set 12345678 ok
+            OK
+            > set 123456789 no
+            {quota}
+            > set éééé ok
+            OK
+            > set ééééé no
+            {quota}
+            > set k 1234567890123456
+            OK
+            > set k 12345678901234567
+            {quota}
+            > set k ééééééééé
+            {quota}
+            > mget a b c
+            (nil), (nil), (nil)
+            > mget a b c d
+            {quota}
+            > mset a 1 b 2 c 3 d 4
+            {quota}
+            > del a b c d
+            {quota}
+            > scan 0 match 12345678*
+            {quota}
+            > create role 123456789
+            {quota}
+            > create user bob password aaaaaaaaaaaaaaaa1
+            {quota}
+            > multi
+            OK
+            > mget a b c d
+            {quota}
+            > get k
+            QUEUED
+            > exec
+            1234567890123456
+            > ping 123456789012345678901234567890
+            123456789012345678901234567890"
+        ))
+        .await;
+        // A document may be as long as a request, whatever the limit of values is.
+        let refused = main.line("restore check 12345678901234567").await;
+        assert!(refused.starts_with("ERROR [ENG-004] Snapshot Deserialization Failure: engine failure: snapshot deserialization failed: "), "{refused}");
+    });
+}
+
+#[test]
+fn logical_backups_inside_requests() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        main.says("> mset a 1 u é\nOK\n> set a 2\nOK\n> set b v\nOK\n> expire b 500\ntrue").await;
+        let backup = main.line("backup").await;
+        let entries = "\"entries\":[{\"key\":\"a\",\"value_base64\":\"Mg==\",\"expires_at_ms\":null,\"version\":2},\
+{\"key\":\"b\",\"value_base64\":\"dg==\",\"expires_at_ms\":";
+        assert!(backup.starts_with("{\"version\":2,\"created_at_ms\":"), "{backup}");
+        assert!(
+            backup.contains("\"source_engine_version\":3,\"source_sequence\":") && backup.contains(entries),
+            "{backup}"
+        );
+        let verified = main.line(&format!("backup verify {backup}")).await;
+        assert!(
+            verified.starts_with("entries=3, entry_count=3, sha256=") && verified.ends_with(", status=ok"),
+            "{verified}"
+        );
+        assert_eq!(main.line(&format!("restore check {backup}")).await, "3");
+        main.says("> set a changed\nOK\n> set extra 1\nOK").await;
+        assert_eq!(main.line(&format!("restore {backup}")).await, "3");
+        assert_eq!(main.line("list").await, "a=2, b=v, u=é");
+
+        let version_1 = "{\"version\":1,\"created_at_ms\":1,\"source_engine_version\":1,\"source_sequence\":1,\"entries\":[\
+{\"key\":\"t\",\"value\":\"v\",\"expires_at_ms\":null},{\"key\":\"old\",\"value\":\"v\",\"expires_at_ms\":5}]}";
+        let verified = main.line(&format!("backup verify {version_1}")).await;
+        assert!(verified.starts_with("entries=1, entry_count=2, sha256="), "{verified}");
+        assert_eq!(main.line(&format!("restore {version_1}")).await, "1");
+
+        let broken = version_1.replace("\"version\":1,\"created", "\"version\":9,\"created");
+        for (line, expected) in [
+            (
+                "restore nonsense".to_owned(),
+                "ERROR [ENG-004] Snapshot Deserialization Failure: engine failure: snapshot deserialization failed: ",
+            ),
+            (
+                "restore check {}".to_owned(),
+                "ERROR [ENG-004] Snapshot Deserialization Failure: engine failure: snapshot deserialization failed: ",
+            ),
+            (
+                format!("restore {broken}"),
+                "ERROR [ENG-009] Unsupported Storage Format: engine failure: unsupported storage format for logical backup",
+            ),
+            (
+                "backup verify {}".to_owned(),
+                "ERROR [SRV-029] Backup Verification Failure: backup verification failed: ",
+            ),
+            (
+                format!("backup verify {broken}"),
+                "ERROR [SRV-029] Backup Verification Failure: backup verification failed: unsupported backup version 9",
+            ),
+        ] {
+            let answer = main.line(&line).await;
+            assert!(answer.starts_with(expected), "{line}: {answer}");
+        }
+        assert_eq!(main.line("list").await, "t=v", "refused documents leave the keys alone");
+    });
+}
+
+#[test]
+fn what_this_release_does_not_offer_is_refused_and_not_ignored() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        for line in [
+            "maintenance on",
+            "maintenance off",
+            "promote follower",
+            "resume replication",
+            "backup to f",
+            "backup verify from f",
+            "restore from f",
+            "restore check from f",
+            "cluster join n h:1",
+            "cluster remove n",
+            "pause replication",
+        ] {
+            let refusal = "ERROR [SRV-016] Unsupported Remote Command: unsupported remote command: not available in this release";
+            assert_eq!(main.line(line).await, refusal, "{line}");
+        }
+        main.says(
+            "> incr n
+            1
+            > set n text
+            OK
+            > incr n
+            ERROR [ENG-015] Invalid Integer Value: engine failure: value for key 'n' is not a valid integer: text",
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_backup_that_fits_in_no_frame_is_refused() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let value = "x".repeat(262_144);
+        for n in 0..25 {
+            assert_eq!(main.line(&format!("set k{n} {value}")).await, "OK");
+        }
+        let refusal =
+            "ERROR [TRN-006] Frame Too Large: frame too large: the backup exceeds maximum 8388608 bytes";
+        assert_eq!(main.line("backup").await, refusal);
+    });
+}

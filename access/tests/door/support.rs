@@ -47,38 +47,38 @@ pub(crate) fn report(dir: &Path) -> Report {
     }
 }
 
+/// Runs a test in a directory of its own. When it ends, however it does, everything on the runtime ends
+/// before the directory is removed.
+pub(crate) fn run(test: impl AsyncFnOnce(PathBuf)) {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(test(dir.path().into()));
+}
+
 /// A server without a network.
 pub(crate) struct Server {
     pub(crate) door: Door,
-    dir: tempfile::TempDir,
+    pub(crate) node: Node,
+    dir: PathBuf,
 }
 
 impl Server {
-    pub(crate) async fn start(authentication: Authentication) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), authentication, Limits::default()).await
+    pub(crate) async fn start(dir: &Path, authentication: Authentication) -> Self {
+        Self::start_limited(dir, authentication, Limits::default()).await
     }
 
-    pub(crate) async fn start_in(
-        dir: tempfile::TempDir,
-        authentication: Authentication,
-        limits: Limits,
-    ) -> Self {
-        let node = Node::start(Config::new(dir.path())).await.unwrap();
-        let settings = Settings { authentication, limits, report: report(dir.path()) };
-        Self { door: Door::open(node, settings).await.unwrap(), dir }
+    pub(crate) async fn start_limited(dir: &Path, authentication: Authentication, limits: Limits) -> Self {
+        let node = Node::start(Config::new(dir)).await.unwrap();
+        let settings = Settings { authentication, limits, report: report(dir) };
+        Self { door: Door::open(node.clone(), settings).await.unwrap(), node, dir: dir.into() }
     }
 
     /// Stops cleanly and starts again on the same files.
     pub(crate) async fn restart(self, authentication: Authentication) -> Self {
-        let Self { door, dir } = self;
-        let node = door.node().clone();
+        let Self { door, node, dir } = self;
         drop(door);
         node.shutdown().await.unwrap();
-        Self::start_in(dir, authentication, Limits::default()).await
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().into()
+        Self::start(&dir, authentication).await
     }
 
     /// A session of nobody yet.

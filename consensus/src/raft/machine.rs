@@ -20,6 +20,7 @@ use vaylix_proto::Code;
 use super::codec::{self, BadRecord, Entry};
 use super::membership::is_sole_voter;
 use super::{Applied, Image, snapshot_file};
+use crate::fatal::PanicIsFatal;
 use crate::gate::{Gate, Leadership};
 
 /// openraft's description of a snapshot, with our types.
@@ -140,6 +141,7 @@ impl Machine {
     pub(crate) fn apply(&self, entry: Entry) -> Result<Applied, BadRecord> {
         let Entry { log_id, payload } = entry;
         let at = codec::sequence(log_id.index);
+        let _guard = PanicIsFatal("applying a log entry panicked");
         let mut core = self.core.lock();
         let outcomes = match payload {
             EntryPayload::Blank => {

@@ -85,11 +85,15 @@ pub(crate) async fn purge(raft: &Raft, record_index: u64) -> bool {
 /// Resolves when openraft has stopped, with the reason unless it was told to.
 pub(crate) async fn stopped(raft: &Raft) -> Option<String> {
     let mut metrics = raft.metrics();
-    match metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
-        Ok(metrics) => match &metrics.running_state {
-            Ok(()) | Err(Fatal::Stopped) => None,
+    let state = metrics.wait_for(|metrics| metrics.running_state.is_err()).await;
+    let state = state.map(|metrics| metrics.running_state.clone());
+    match state {
+        Ok(Ok(()) | Err(Fatal::Stopped)) => None,
+        Ok(Err(fatal)) => Some(fatal.to_string()),
+        // Gone without a word: it panicked, or the runtime is being torn down.
+        Err(_gone) => match raft.is_initialized().await {
+            Ok(_) | Err(Fatal::Stopped) => None,
             Err(fatal) => Some(fatal.to_string()),
         },
-        Err(_gone) => None,
     }
 }

@@ -84,8 +84,8 @@ impl Visit<'_> {
             Ok(greeted) => self.serve(&mut stream, greeted).await,
             Err(failure) => {
                 tracing::debug!(target: "server.connection", parent: self.span, %failure, "no session");
-                if !matches!(failure, Failed::Closed | Failed::Lost(_)) {
-                    close(&mut stream, true).await;
+                if matches!(failure, Failed::Malformed(_) | Failed::Rejected) {
+                    close(&mut stream, matches!(failure, Failed::Rejected)).await;
                 }
             }
         }

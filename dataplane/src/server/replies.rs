@@ -142,11 +142,12 @@ impl Replies {
 impl Outbox {
     fn encode(&mut self, id: RequestId, answer: Result<Reply, ErrorReply>) -> Result<(), Unanswerable> {
         let len = body_len(&answer);
-        let answer = if len <= self.body_len_max() { answer } else { Err(self.too_large(len)) };
+        let answer =
+            if answer.is_ok() && len > self.body_len_max() { Err(self.too_large(len)) } else { answer };
         if body_len(&answer) <= self.body_len_max() {
             return self.frame(id, &answer);
         }
-        // The text does not fit, but code and name may.
+        // The text of the refusal does not fit, but code and name may.
         let bare = answer.map_err(|error| ErrorReply { message: Text::new(), ..error });
         if body_len(&bare) <= self.body_len_max() { self.frame(id, &bare) } else { Err(Unanswerable) }
     }

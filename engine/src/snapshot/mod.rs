@@ -1,7 +1,7 @@
 //! Snapshots: everything up to some record, so that the log before it can go.
 //!
-//! A snapshot is a [stream] of sealed chunks; what is in it is the caller's. The last one of a
-//! directory is `snapshot.bin`, described by `manifest.bin` ([`manifest`]). A new one is written beside the old one, synced, renamed into
+//! A snapshot is a stream (`stream`) of sealed chunks; what is in it is the caller's. The last one of a
+//! directory is `snapshot.bin`, described by `manifest.bin` (`manifest`). A new one is written beside the old one, synced, renamed into
 //! place, and then the manifest is replaced in the same way: whenever a crash comes, there is one whole snapshot, and
 //! the pair is accepted.
 
@@ -101,7 +101,7 @@ pub fn load(dir: &DataDir, keyring: &Keyring) -> Result<Option<Reader<BufReader<
 /// the file.
 ///
 /// # Errors
-/// As [`write`], apart from the snapshot in place.
+/// As [`write()`], apart from the snapshot in place.
 pub fn write_file(
     path: &Path,
     keyring: &Keyring,

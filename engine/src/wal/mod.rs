@@ -1,9 +1,9 @@
 //! The log: what was appended is on disk before anybody is told so.
 //!
 //! # On disk
-//! `wal/origin.bin` says where the log begins ([`origin`]). Segments hold the records: one is being written
-//! (`active-<start>.wal`), the others are finished (`<start>-<end>.wal`). A segment is a [header](header) sector and
-//! then [frames](frame), each one or more whole [sectors](sector) of 512 bytes; a finished segment ends with its last
+//! `wal/origin.bin` says where the log begins (`origin`). Segments hold the records: one is being written
+//! (`active-<start>.wal`), the others are finished (`<start>-<end>.wal`). A segment is a header sector (`header`) and
+//! then frames (`frame`), each one or more whole sectors (`sector`) of 512 bytes; a finished segment ends with its last
 //! frame, the active one goes on with zeros. One frame is what was written and synced at once.
 //!
 //! # Rules
@@ -23,7 +23,7 @@
 //! - Purge: replace the origin; when everything is purged, rotate to a superseding segment behind it; remove the segments
 //!   that are wholly at or below it, oldest first. The replacement of the origin is the one step that matters.
 //!
-//! [Recovery](recovery) finishes what was begun and refuses everything else that does not fit.
+//! Recovery (`recovery`) finishes what was begun and refuses everything else that does not fit.
 
 mod config;
 mod frame;
@@ -135,7 +135,7 @@ impl Wal {
     /// above [`BODY_BYTES_MAX`], `done` is called with an error and nothing is appended.
     ///
     /// # Panics
-    /// When the records do not continue the log without a gap. A log that never held anything may begin anywhere.
+    /// When the records do not continue the log without a gap, or no index is left behind them. A log that never held anything may begin anywhere.
     pub fn append(&self, records: Vec<Record>, done: Completion) {
         if let Err((error, done)) = self.enqueue(records, done) {
             done(Err(error));
@@ -221,7 +221,11 @@ impl Wal {
     ///
     /// # Errors
     /// `ENG-011` when the log is closed or has failed.
+    ///
+    /// # Panics
+    /// When no index is left behind the record.
     pub fn purge_to(&self, up_to_inclusive: RecordId) -> Result<(), StorageError> {
+        assert!(up_to_inclusive.index < u64::MAX, "no index is left behind the last purged record");
         let answer = {
             let mut state = self.0.shared.state.lock();
             if state.log.origin.is_some_and(|origin| up_to_inclusive.index <= origin.index) {

@@ -76,6 +76,21 @@ impl Found {
     }
 }
 
+/// The segments, in the order of the log.
+#[derive(Default)]
+struct Judged {
+    live: Vec<Live>,
+    stale: Vec<Stale>,
+}
+
+/// A segment that holds nothing any more.
+struct Stale {
+    path: PathBuf,
+    /// Whether records are in it that only a later segment supersedes.
+    overhangs: bool,
+}
+
+/// A segment that counts.
 struct Live {
     found: Found,
     key: Arc<SegmentKey>,
@@ -122,7 +137,7 @@ pub(super) fn open(dir: &DataDir, config: &Config, keyring: &Keyring) -> Result<
     };
     order(&mut segments)?;
     let number = segments.last().map_or(1, |newest| newest.header.number + 1);
-    let (live, stale) = judge(segments, purged, keyring)?;
+    let Judged { live, stale } = judge(segments, purged, keyring)?;
 
     let last = live.iter().rev().find_map(|live| live.scanned.live_last).or(purged);
     let mut recovery = Recovery { last, purged, ..Recovery::default() };
@@ -212,15 +227,10 @@ fn order(segments: &mut [Found]) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Verifies every segment that counts and that they follow each other. The second list holds the segments that do not
-/// count, in the order of the log, and whether they overhang.
-fn judge(
-    segments: Vec<Found>,
-    purged: Option<RecordId>,
-    keyring: &Keyring,
-) -> Result<(Vec<Live>, Vec<(PathBuf, bool)>), StorageError> {
+/// Verifies every segment that counts and that they follow each other.
+fn judge(segments: Vec<Found>, purged: Option<RecordId>, keyring: &Keyring) -> Result<Judged, StorageError> {
     let gone = |index: u64| purged.is_some_and(|purged| index <= purged.index);
-    let (mut live, mut stale): (Vec<Live>, _) = (Vec::new(), Vec::new());
+    let Judged { mut live, mut stale } = Judged::default();
     // The last record so far; `None` while nothing says where the log begins.
     let mut last: Option<RecordId> = None;
     let mut segments = segments.into_iter().peekable();
@@ -229,7 +239,7 @@ fn judge(
         let below = found.below;
         match found.name {
             Name::Sealed { end, .. } if start >= below || gone(end.min(below - 1)) => {
-                stale.push((found.path, end >= below));
+                stale.push(Stale { path: found.path, overhangs: end >= below });
                 continue;
             }
             _ => {}
@@ -240,7 +250,7 @@ fn judge(
             if scanned.last.is_some() || scanned.torn {
                 return Err(found.refuse("ambiguous log: found 2 active segments"));
             }
-            stale.push((found.path, false));
+            stale.push(Stale { path: found.path, overhangs: false });
             continue;
         }
         let expected = last.or(purged);
@@ -275,18 +285,18 @@ fn judge(
             }
         };
         if scanned.live_last.is_some_and(|last| gone(last.index)) {
-            stale.push((found.path, scanned.last != scanned.live_last));
+            stale.push(Stale { path: found.path, overhangs: scanned.last != scanned.live_last });
             continue;
         }
         last = scanned.live_last.or(last);
         live.push(Live { found, key, scanned });
     }
-    Ok((live, stale))
+    Ok(Judged { live, stale })
 }
 
-fn repair(dir: &DataDir, leftovers: &[PathBuf], stale: &[(PathBuf, bool)]) -> Result<(), StorageError> {
+fn repair(dir: &DataDir, leftovers: &[PathBuf], stale: &[Stale]) -> Result<(), StorageError> {
     let leftovers = leftovers.iter().map(|path| (path.as_path(), false));
-    let stale = stale.iter().map(|(path, overhangs)| (path.as_path(), *overhangs));
+    let stale = stale.iter().map(|stale| (stale.path.as_path(), stale.overhangs));
     remove_all(dir.disk(), &dir.wal(), leftovers.chain(stale))
 }
 
@@ -306,7 +316,7 @@ fn seal(dir: &DataDir, live: Live) -> Result<Kept, StorageError> {
     if let Name::Active { start } = found.name {
         let mut file = dir.disk().open(&path)?;
         file.resize(end)?;
-        file.sync()?;
+        file.sync_all()?;
         path = Name::Sealed { start, end: last.index }.path(&dir.wal());
         file.rename(&path)?;
         dir.disk().sync_directory(&dir.wal())?;

@@ -3,6 +3,7 @@
 mod basics;
 mod crashes;
 mod damage;
+mod policies;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ fn record(index: u64, body_len: usize) -> Record {
 }
 
 fn record_of(term: u64, index: u64, body_len: usize) -> Record {
-    let body: Vec<u8> = (0..body_len).map(|at| (at as u64 * 31 + index * 7 + term) as u8).collect();
+    let body: Vec<u8> = (0..body_len).map(|at| ((at as u64 * 31 + index * 7 + term) % 251) as u8).collect();
     Record { id: id(term, index), time_ms: index * 10, body: Bytes::from(body) }
 }
 

@@ -118,7 +118,7 @@ impl Writer {
             state.stats.appended_records += records.len() as u64;
         }
         for done in dones {
-            done(written.as_ref().map(|()| ()).map_err(|error| std::io::Error::other(error.to_string())));
+            done(written.as_ref().copied().map_err(|error| std::io::Error::other(error.to_string())));
         }
         written
     }
@@ -194,8 +194,12 @@ impl Writer {
 
     /// Makes everything written durable.
     fn sync(&mut self) -> Result<(), StorageError> {
+        self.sync_by(DiskFile::sync)
+    }
+
+    fn sync_by(&mut self, sync: fn(&DiskFile) -> Result<(), StorageError>) -> Result<(), StorageError> {
         let begun = Instant::now();
-        self.active.file.sync()?;
+        sync(&self.active.file)?;
         let took = begun.elapsed();
         self.active.synced = self.active.ordinal;
         self.unsynced_since = None;
@@ -211,7 +215,7 @@ impl Writer {
             return Ok(());
         }
         self.active.file.resize(self.active.end)?;
-        self.sync()?;
+        self.sync_by(DiskFile::sync_all)?;
         {
             // Readers open segments by name, hence under the lock.
             let mut state = self.shared.state.lock();
@@ -277,7 +281,7 @@ impl Writer {
         if everything {
             // It supersedes: what truncated records there are behind `up_to` must not come back when the segment that
             // superseded them goes.
-            let start = up_to.index.checked_add(1).expect("no record has the last index there is");
+            let start = up_to.index + 1;
             self.replace_active(start, Some(up_to), true)?;
         }
         let purged = self.shared.state.lock().log.purge(up_to);

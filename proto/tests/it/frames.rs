@@ -102,6 +102,13 @@ fn compression_starts_at_the_threshold_and_must_shrink() {
 }
 
 #[test]
+fn codecs_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<FrameEncoder>();
+    is_send::<FrameDecoder>();
+}
+
+#[test]
 fn contexts_survive_a_failure() {
     let mut decoder = FrameDecoder::new(FRAME_LEN_MAX);
     let good = announced_as_compressed(&zstd_of_unknown_size(&[7; 5000]));

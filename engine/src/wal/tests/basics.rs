@@ -168,6 +168,18 @@ fn a_gap_is_a_bug_of_the_caller() {
 }
 
 #[test]
+fn a_body_that_no_frame_can_hold_is_refused() {
+    let bench = Bench::new();
+    let log = bench.open();
+    // Zeros that nobody touches take no memory.
+    let body = Bytes::from(vec![0; BODY_BYTES_MAX + 1]);
+    let outcome = append(&log.wal, vec![Record { id: id(1, 1), time_ms: 0, body }]);
+    assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(log.all(), []);
+    log.append(records(1..=1));
+}
+
+#[test]
 fn a_closed_log_refuses() {
     let bench = Bench::new();
     let log = bench.open();

@@ -43,7 +43,12 @@ struct Lab {
 impl Lab {
     /// The image of a log with a zero-filled active segment that holds these appends, taken while it is open.
     fn new(appends: &[Vec<Record>]) -> Self {
+        Self::with_policy(SyncPolicy::Sync, appends)
+    }
+
+    fn with_policy(sync: SyncPolicy, appends: &[Vec<Record>]) -> Self {
         let mut bench = Bench::new();
+        bench.config.sync = sync;
         bench.config.prezero = true;
         bench.config.initial_size_bytes = 8192;
         bench.config.segment_size_bytes = 16384;
@@ -156,6 +161,28 @@ fn missing_sectors_before_a_frame_written_after_their_sync_are_refused() {
         let mut content = lab.segment().clone();
         content[sector * 512..(sector + 1) * 512].fill(0);
         lab.refused(&lab.with(&lab.active, content), &format!("sector {sector}"));
+    }
+}
+
+#[test]
+fn without_syncs_several_frames_may_be_incomplete() {
+    let lab =
+        Lab::with_policy(SyncPolicy::Buffered, &[records(1..=2), vec![record(3, 1800)], records(4..=4)]);
+    for sector in 1..lab.end() / 512 {
+        let mut content = lab.segment().clone();
+        content[sector * 512..(sector + 1) * 512].fill(0);
+        let (found, _) = lab.opens(&lab.with(&lab.active, content.clone()), &format!("sector {sector}"));
+        let kept = match sector {
+            1 => vec![],
+            2..=5 => records(1..=2),
+            _ => vec![record(1, 40), record(2, 40), record(3, 1800)],
+        };
+        assert_eq!(found, kept, "sector {sector}");
+        if sector < 6 {
+            // A change is a change all the same.
+            content[6 * 512 + 30] ^= 1;
+            lab.refused(&lab.with(&lab.active, content), &format!("sector {sector} and a flip"));
+        }
     }
 }
 

@@ -1,0 +1,37 @@
+//! Heavy work on the blocking pool, a bounded number of jobs at once.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use vaylix_proto::ErrorReply;
+
+use crate::refusal;
+
+/// Lets jobs of one kind have their turn in the order in which they came.
+#[derive(Clone)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// At most this many jobs at once.
+    pub(crate) fn new(at_once_max: usize) -> Self {
+        Self(Arc::new(Semaphore::new(at_once_max)))
+    }
+
+    /// Runs `job` off the threads that serve connections when its turn comes. The turn is held until the job is
+    /// over, even if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// `SRV-005` when the runtime is shutting down.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        let turn = Arc::clone(&self.0).acquire_owned().await.map_err(|_| refusal::closed())?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = job();
+            drop(turn);
+            result
+        });
+        done.await.map_err(|_| refusal::closed())
+    }
+}
