@@ -68,14 +68,19 @@ impl Disk {
 
     /// Creates the directory and its missing parents, durably, readable by the owner only.
     pub(crate) fn create_directory(&self, path: &Path) -> Result<(), StorageError> {
-        if path.is_dir() {
-            return Ok(());
-        }
         let parent = match path.parent() {
             None => Path::new("/"),
             Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
             Some(parent) => parent,
         };
+        if path.is_dir() {
+            // Perhaps made by a process that was killed before it could sync the name. Where the name cannot be
+            // synced, the directory was made by somebody else, who answers for it.
+            if let Err(error) = self.sync_directory(parent) {
+                tracing::debug!(%error, "the name of the directory is left to whoever made it");
+            }
+            return Ok(());
+        }
         self.create_directory(parent)?;
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
