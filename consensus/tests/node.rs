@@ -1,6 +1,6 @@
 //! A node of one, from outside: what is acknowledged is there afterwards, however it stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -438,5 +438,37 @@ fn a_node_whose_snapshot_is_gone_does_not_start_with_a_hole() {
     life(async {
         let error = Node::start(config(&temp)).await.err().unwrap();
         assert!(error.code().code().starts_with("ENG-"), "{error}");
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_pause_of_the_callers() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let callers: Vec<_> = (0..4)
+            .map(|caller| {
+                let node = node.clone();
+                tokio::spawn(async move {
+                    // Always more on the way than an entry takes.
+                    let mut pending = VecDeque::new();
+                    loop {
+                        pending.push_back(
+                            node.submit(command(set(&format!("k{caller}"), vec![0; 140_000]))).await,
+                        );
+                        if pending.len() > 16
+                            && pending.pop_front().unwrap().await == Err(ProposeError::Closed)
+                        {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        until(|| node.status().batches.commands > 10).await;
+        node.shutdown().await.unwrap();
+        for caller in callers {
+            caller.await.unwrap();
+        }
     });
 }
