@@ -159,6 +159,7 @@ fn a_clean_stop_drains_takes_a_snapshot_and_frees_the_directory() {
 
         let node = Node::start(config(&temp)).await.unwrap();
         assert_eq!(node.status().recovery.replayed_entries, 0, "the last snapshot has everything");
+        assert_eq!(node.status().recovery.wal.records, 0, "and the log has let go of it");
         assert_eq!(node.local().reader.root().len(), 500);
         assert_eq!(get(&node, "late"), None);
     });
