@@ -473,3 +473,47 @@ fn a_stop_does_not_wait_for_a_pause_of_the_callers() {
         }
     });
 }
+
+#[test]
+fn a_stop_writes_no_snapshot_for_a_few_changes_of_much_data() {
+    let temp = TempDir::new().unwrap();
+    let taken = || {
+        life(async {
+            let node = Node::start(config(&temp)).await.unwrap();
+            node.propose(command(set("few", "changes"))).await.unwrap();
+            let other = node.clone();
+            node.shutdown().await.unwrap();
+            other.status().snapshot.unwrap().taken
+        })
+    };
+    assert_eq!(taken(), 1, "there was none");
+    assert_eq!(taken(), 1, "the log is larger than that one");
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        // Something that compression does not shrink to nothing.
+        let noise = std::iter::successors(Some(1_u32), |last| {
+            Some(last.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
+        });
+        let noise: Bytes = noise.map(|number| (number >> 24) as u8).take(64 << 10).collect();
+        node.propose(command(set("much", noise))).await.unwrap();
+        node.snapshot().await.unwrap();
+    });
+    assert_eq!(taken(), 0);
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert!(node.status().recovery.replayed_entries > 0);
+        assert_eq!(get(&node, "few"), Some(Bytes::from("changes")));
+    });
+}
+
+#[test]
+fn the_log_is_bounded_on_disk_however_small_its_entries_are() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(Config { snapshot_log_bytes: Some(64 << 10), ..config(&temp) }).await.unwrap();
+        for _ in 0..128 {
+            node.propose(command(Command::Incr { key: "n".into() })).await.unwrap();
+        }
+        until(|| node.status().snapshot.is_some()).await;
+    });
+}

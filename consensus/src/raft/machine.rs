@@ -15,6 +15,7 @@ use vaylix_engine::layout::DataDir;
 use vaylix_engine::op::Batch;
 use vaylix_engine::snapshot::Info;
 use vaylix_engine::state::{Reader, Root, State};
+use vaylix_engine::wal;
 use vaylix_proto::Code;
 
 use super::codec::{self, BadRecord, Entry};
@@ -35,7 +36,7 @@ pub(crate) struct Machine {
     keyring: Arc<Keyring>,
     /// The snapshot on disk. Held while one is written, so that there is one writer at a time.
     stored: Mutex<Option<Stored>>,
-    /// Bytes of log entries applied by this process, and how many of them the stored snapshot covers.
+    /// Bytes of log on disk whose entries were applied by this process, and how many of them the stored snapshot covers.
     log_bytes: AtomicU64,
     log_bytes_stored: AtomicU64,
     /// So many bytes beyond the stored snapshot call for the next one.
@@ -61,7 +62,7 @@ pub(crate) struct Stored {
 pub(crate) struct View {
     pub(crate) meta: Meta,
     pub(crate) root: Root,
-    /// Log bytes applied by this process up to here.
+    /// Bytes of log on disk applied by this process up to here.
     log_bytes: u64,
 }
 
@@ -142,7 +143,12 @@ impl Machine {
     fn apply_next(&self, entry: Entry) -> Result<Applied, BadRecord> {
         let Entry { log_id, payload } = entry;
         let at = codec::sequence(log_id.index);
+        let body_len = match &payload {
+            EntryPayload::Normal(body) => body.bytes.len(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        };
         let mut core = self.core.lock();
+        self.count(wal::size_alone_bytes(body_len));
         let outcomes = match payload {
             EntryPayload::Blank => {
                 core.state.skip(at);
@@ -151,7 +157,6 @@ impl Machine {
             EntryPayload::Normal(body) => {
                 let batch = Batch::decode(&body.bytes[1..])
                     .map_err(|source| BadRecord::Batch { index: at.get(), source })?;
-                self.count(body.bytes.len());
                 core.state.apply(at, &batch)
             }
             EntryPayload::Membership(membership) => {
@@ -167,8 +172,9 @@ impl Machine {
         Ok(Applied(outcomes))
     }
 
-    fn count(&self, bytes: usize) {
-        self.log_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Counts what an entry takes on disk: many small ones take several times their content.
+    fn count(&self, bytes: u64) {
+        self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
         if self.is_snapshot_due() {
             self.snapshot_due.notify_one();
         }
@@ -179,7 +185,7 @@ impl Machine {
         self.log_bytes_since_snapshot() >= self.log_bytes_max
     }
 
-    /// Bytes of log entries that a restart would have to apply again.
+    /// Bytes of log on disk that a restart would have to apply again.
     pub(crate) fn log_bytes_since_snapshot(&self) -> u64 {
         // Stored first: what it covers was counted before, so the difference is never negative.
         let stored = self.log_bytes_stored.load(Ordering::Acquire);

@@ -203,7 +203,11 @@ fn a_spare_segment_that_finds_no_room_takes_none() {
     let dir = DataDir::with_probe(bench.path(), Arc::new(NoRoomForSpares(tell))).unwrap();
     let log = open(dir, &bench.config).unwrap();
     log.append(vec![record(1, 1000)]);
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(Operation::Create), "wanted after the first quarter of the segment");
+    assert_eq!(
+        told.recv_timeout(PATIENCE),
+        Ok(Operation::Create),
+        "wanted after the first quarter of the segment"
+    );
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Operation::Remove));
     assert!(!bench.path().join("wal/spare.tmp").exists());
     log.append(vec![record(2, 1000)]);
