@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vaylix_proto::Code;
+
 use crate::error::StorageError;
 
 /// A change of the file system.
@@ -190,7 +192,8 @@ impl DiskFile {
     }
 }
 
-/// Reads a whole small file; `None` when it does not exist, an error when it is larger than `len_max` bytes.
+/// Reads a whole small file; `None` when it does not exist. One that is larger than `len_max` bytes is not what was
+/// written (`ENG-006`).
 pub(crate) fn read_small(path: &Path, len_max: u64) -> Result<Option<Vec<u8>>, StorageError> {
     let failed = |source| StorageError::io("read the file", path, source);
     let file = match File::open(path) {
@@ -199,10 +202,10 @@ pub(crate) fn read_small(path: &Path, len_max: u64) -> Result<Option<Vec<u8>>, S
     };
     let len = file.metadata().map_err(failed)?.len();
     if len > len_max {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("{len} bytes, of which {len_max} are allowed"),
-        )));
+        let message = format!("the file has {len} bytes, and never more than {len_max} are written to it");
+        return Err(StorageError::new(Code::ManifestDeserializationFailure, message)
+            .in_file(path)
+            .at(len_max));
     }
     // In one piece, so that no secret stays behind in a smaller buffer that was outgrown.
     let mut content = Vec::with_capacity(usize::try_from(len).map_or(0, |len| len + 1));
