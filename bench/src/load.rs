@@ -9,6 +9,10 @@ use crate::flags::{Flags, Mix, Workload};
 use crate::random::Random;
 use crate::template::Template;
 
+/// Keys of values and keys of counters: a value that was written as text cannot be counted up.
+const KEY_PREFIX: &str = "key:";
+const COUNTER_PREFIX: &str = "counter:";
+
 /// The requests of one phase, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Load {
@@ -32,9 +36,11 @@ impl Load {
         let set = set_template(flags.value_size);
         let (other, mix) = match flags.workload {
             Workload::Set => (set.clone(), Mix { set: 1, get: 0 }),
-            Workload::Get => (Template::new(|key| Command::Get { key }), Mix { set: 0, get: 1 }),
-            Workload::Mixed => (Template::new(|key| Command::Get { key }), flags.mix),
-            Workload::Incr => (Template::new(|key| Command::Incr { key }), Mix { set: 0, get: 1 }),
+            Workload::Get => (Template::new(KEY_PREFIX, |key| Command::Get { key }), Mix { set: 0, get: 1 }),
+            Workload::Mixed => (Template::new(KEY_PREFIX, |key| Command::Get { key }), flags.mix),
+            Workload::Incr => {
+                (Template::new(COUNTER_PREFIX, |key| Command::Incr { key }), Mix { set: 0, get: 1 })
+            }
         };
         Self { set, other, mix, order: Order::Random, keys: flags.keys }
     }
@@ -61,7 +67,11 @@ impl Load {
 
 fn set_template(value_size: u32) -> Template {
     let value = vec![b'x'; usize::try_from(value_size).expect("a u32 fits in usize on supported platforms")];
-    Template::new(|key: Text| Command::Set { key, value: value.into(), options: SetOptions::default() })
+    Template::new(KEY_PREFIX, |key: Text| Command::Set {
+        key,
+        value: value.into(),
+        options: SetOptions::default(),
+    })
 }
 
 /// How much is left to do; shared by all connections.
@@ -120,7 +130,7 @@ mod tests {
     fn the_mix_is_kept() {
         let load = Load {
             set: set_template(100),
-            other: Template::new(|key| Command::Get { key }),
+            other: Template::new(KEY_PREFIX, |key| Command::Get { key }),
             mix: Mix { set: 1, get: 3 },
             order: Order::Random,
             keys: 10,

@@ -1,6 +1,6 @@
 //! Requests that differ only in key and request id are encoded once and patched for each use.
 //!
-//! A key is `key:` and twelve decimal digits, so every request made from a template has the same length. What
+//! A key is a prefix and twelve decimal digits, so every request made from a template has the same length. What
 //! changes is the last half of the request id, the digits, and the checksum in the frame header.
 
 use bytes::BytesMut;
@@ -8,8 +8,9 @@ use vaylix_proto::frame::{Compression, FrameEncoder, HEADER_LEN};
 use vaylix_proto::request::{Metadata, Request};
 use vaylix_proto::{Command, Text};
 
-const KEY_DIGITS: usize = 12;
-const PLACEHOLDER: &str = "key:############";
+/// Stands for the digits until they are known.
+const PLACEHOLDER: &str = "############";
+const KEY_DIGITS: usize = PLACEHOLDER.len();
 
 /// Where the request id ends in a request body: after one byte of flags and 16 of id.
 const ID_END: usize = 17;
@@ -25,21 +26,22 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// A template of the request that `command` makes for a key.
+    /// A template of the request that `command` makes for a key that starts with `prefix`.
     ///
     /// # Panics
     /// When the command does not contain the key, or is larger than a frame can be.
-    pub(crate) fn new(command: impl FnOnce(Text) -> Command) -> Self {
-        let command = command(Text::from_static(PLACEHOLDER));
+    pub(crate) fn new(prefix: &str, command: impl FnOnce(Text) -> Command) -> Self {
+        let key = format!("{prefix}{PLACEHOLDER}");
+        let command = command(key.as_str().into());
         let mut frame = BytesMut::new();
         FrameEncoder::new(Compression::None, usize::MAX, vaylix_proto::frame::FRAME_LEN_MAX)
             .encode(&mut frame, |out| Request::encode([0; 16], &Metadata::default(), &command, out))
             .expect("value sizes are limited when options are read");
         let key_at = frame
-            .windows(PLACEHOLDER.len())
-            .position(|window| window == PLACEHOLDER.as_bytes())
+            .windows(key.len())
+            .position(|window| window == key.as_bytes())
             .expect("the command carries its key as text");
-        Self { digits_at: key_at + PLACEHOLDER.len() - KEY_DIGITS, frame: frame.to_vec() }
+        Self { digits_at: key_at + prefix.len(), frame: frame.to_vec() }
     }
 
     /// Appends the request for key number `key` to `out`.
@@ -69,7 +71,7 @@ mod tests {
     #[test]
     fn patched_requests_decode() {
         let set = |key| Command::Set { key, value: "value".into(), options: SetOptions::default() };
-        let template = Template::new(set);
+        let template = Template::new("key:", set);
         let mut out = Vec::new();
         template.write(1, 0, &mut out);
         template.write(u64::MAX, 123_456_789_012, &mut out);

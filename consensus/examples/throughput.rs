@@ -23,7 +23,7 @@ fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let seconds = arguments.next().map_or(Ok(3), |seconds| seconds.parse())?;
-    let yields = numbers(arguments.next().as_deref().unwrap_or("3"))?;
+    let yields = numbers(arguments.next().as_deref().unwrap_or("8"))?;
     let proposers = numbers(arguments.next().as_deref().unwrap_or("1,64,256,1024"))?;
     println!("yields proposers    ops/s  per batch  syncs/s   p50 us   p99 us");
     for &yields in &yields {

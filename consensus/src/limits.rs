@@ -18,7 +18,7 @@ pub const QUEUE_UNITS_MAX: u32 = 64 * 1024;
 pub const QUEUE_UNIT_BYTES: usize = 1024;
 
 /// How often the worker lets others run before it closes a batch, at most.
-pub const GATHER_YIELDS_DEFAULT: u32 = 3;
+pub const GATHER_YIELDS_DEFAULT: u32 = 8;
 
 /// Keys removed by one sweep entry, at most.
 pub const SWEEP_KEYS_MAX: u32 = 1_024;

@@ -12,7 +12,7 @@ use vaylix_proto::Reply;
 
 use crate::config::Config;
 use crate::error::{ProposeError, ReadError, SnapshotError, StartError};
-use crate::fatal::end_process;
+use crate::fatal::{end_process, no_panic_in_task};
 use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::proposal::Proposal;
@@ -93,7 +93,7 @@ impl Node {
             counters: counters.clone(),
             gather_yields: config.gather_yields,
         };
-        let worker = tokio::spawn(worker.run(stopping));
+        let worker = tokio::spawn(no_panic_in_task("the engine worker", worker.run(stopping)));
         let snapshots = Arc::new(Snapshots {
             machine: machine.clone(),
             raft: raft.clone(),
@@ -199,6 +199,7 @@ impl Node {
     pub fn status(&self) -> Status {
         let inner = &*self.0;
         let office = raft::office(&inner.raft);
+        let applied_index = inner.machine.applied_record_index();
         Status {
             identity: inner.identity,
             role: office.role,
@@ -208,8 +209,8 @@ impl Node {
             reads_open: inner.gate.is_open(),
             last_index: office.last_index,
             durable_index: inner.wal.durable_index().unwrap_or(0),
-            commit_index: office.applied_index,
-            applied_index: inner.machine.applied_record_index(),
+            commit_index: office.applied_index.max(applied_index),
+            applied_index,
             access_revision: inner.reader.access_revision(),
             time_ms: inner.reader.now(0),
             wal: inner.wal.stats(),

@@ -175,3 +175,89 @@ impl Jobs {
         self.room.add_permits(bytes.map(|bytes| units(bytes) as usize).sum());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use vaylix_proto::{Command, SetOptions};
+
+    use super::*;
+
+    fn set(value_bytes: usize) -> Proposal {
+        let value = vec![0; value_bytes].into();
+        let command = Command::Set { key: "k".into(), value, options: SetOptions::default() };
+        Proposal { access_revision: 0, payload: Payload::Command(command) }
+    }
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_full_queue_makes_callers_wait_until_somebody_is_answered() {
+        let (queue, mut jobs) = channel();
+        let third = QUEUE_UNITS_MAX as usize * QUEUE_UNIT_BYTES / 3 - QUEUE_UNIT_BYTES;
+        let _pending: Vec<_> = (0..3)
+            .map(|_| poll(std::pin::pin!(queue.submit(set(third)))).expect("there is room for three"))
+            .collect();
+        let mut fourth = std::pin::pin!(queue.submit(set(third)));
+        assert!(poll(fourth.as_mut()).is_none());
+        let mut small = std::pin::pin!(queue.submit(set(third)));
+        assert!(poll(small.as_mut()).is_none(), "nobody overtakes");
+
+        let first = jobs.take().unwrap();
+        assert!(poll(fourth.as_mut()).is_none(), "taken is not answered");
+        jobs.answered(std::iter::once(first.bytes));
+        assert!(poll(fourth.as_mut()).is_some());
+        assert!(poll(small.as_mut()).is_none());
+        assert_eq!(jobs.len(), 3);
+    }
+
+    #[test]
+    fn the_number_of_small_commands_is_bounded_too() {
+        let (queue, _jobs) = channel();
+        let mut accepted = 0;
+        while poll(std::pin::pin!(queue.submit(set(1)))).is_some() {
+            accepted += 1;
+        }
+        assert_eq!(accepted, QUEUE_UNITS_MAX);
+    }
+
+    #[test]
+    fn a_command_larger_than_the_queue_has_it_to_itself() {
+        let (queue, _jobs) = channel();
+        let huge = set(2 * QUEUE_UNITS_MAX as usize * QUEUE_UNIT_BYTES);
+        assert!(poll(std::pin::pin!(queue.submit(huge))).is_some());
+        assert!(poll(std::pin::pin!(queue.submit(set(1)))).is_none());
+    }
+
+    #[test]
+    fn a_closed_queue_refuses_those_who_wait_and_those_who_come() {
+        let (queue, mut jobs) = channel();
+        let full = set(QUEUE_UNITS_MAX as usize * QUEUE_UNIT_BYTES);
+        let mut served = poll(std::pin::pin!(queue.submit(full))).unwrap();
+        let mut waits = std::pin::pin!(queue.submit(set(1)));
+        assert!(poll(waits.as_mut()).is_none());
+        jobs.close();
+        let mut refused = poll(waits).unwrap();
+        assert_eq!(poll(Pin::new(&mut refused)), Some(Err(ProposeError::Closed)));
+        let mut late = poll(std::pin::pin!(queue.submit(set(1)))).unwrap();
+        assert_eq!(poll(Pin::new(&mut late)), Some(Err(ProposeError::Closed)));
+
+        let job = jobs.take().expect("what was enqueued is served");
+        job.answer.send(Ok(Reply::Ok)).unwrap();
+        assert_eq!(poll(Pin::new(&mut served)), Some(Ok(Reply::Ok)));
+    }
+
+    #[test]
+    fn a_worker_that_vanishes_leaves_the_outcome_open() {
+        let (queue, jobs) = channel();
+        let mut pending = poll(std::pin::pin!(queue.submit(set(1)))).unwrap();
+        drop(jobs);
+        assert_eq!(poll(Pin::new(&mut pending)), Some(Err(ProposeError::OutcomeUnknown)));
+    }
+}

@@ -19,7 +19,6 @@ use vaylix_engine::state::{Outcome, Reader};
 
 use crate::clock;
 use crate::error::ProposeError;
-use crate::fatal::PanicIsFatal;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_BYTES_MAX};
 use crate::queue::{Answer, Job, Jobs};
 use crate::raft::codec::KIND_BATCH;
@@ -38,7 +37,6 @@ pub(crate) struct Worker {
 impl Worker {
     /// Serves until `stop` resolves, then what is still enqueued, then ends.
     pub(crate) async fn run(mut self, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        let _guard = PanicIsFatal("the engine worker panicked");
         let mut waiting = VecDeque::with_capacity(BATCH_COMMANDS_MAX);
         let mut answered = 0;
         let mut last_stamp_ms = 0;

@@ -20,7 +20,7 @@ use vaylix_proto::Code;
 use super::codec::{self, BadRecord, Entry};
 use super::membership::is_sole_voter;
 use super::{Applied, Image, snapshot_file};
-use crate::fatal::PanicIsFatal;
+use crate::fatal::no_panic;
 use crate::gate::{Gate, Leadership};
 
 /// openraft's description of a snapshot, with our types.
@@ -42,8 +42,6 @@ pub(crate) struct Machine {
     log_bytes_max: u64,
     /// Wakes whoever takes snapshots.
     pub(crate) snapshot_due: Notify,
-    /// Entries applied by this process.
-    pub(crate) entries: AtomicU64,
 }
 
 struct Core {
@@ -101,7 +99,6 @@ impl Machine {
             log_bytes_stored: AtomicU64::new(0),
             log_bytes_max,
             snapshot_due: Notify::new(),
-            entries: AtomicU64::new(0),
         })
     }
 
@@ -139,9 +136,12 @@ impl Machine {
 
     /// Applies one committed entry.
     pub(crate) fn apply(&self, entry: Entry) -> Result<Applied, BadRecord> {
+        no_panic("applying a log entry", || self.apply_next(entry))
+    }
+
+    fn apply_next(&self, entry: Entry) -> Result<Applied, BadRecord> {
         let Entry { log_id, payload } = entry;
         let at = codec::sequence(log_id.index);
-        let _guard = PanicIsFatal("applying a log entry panicked");
         let mut core = self.core.lock();
         let outcomes = match payload {
             EntryPayload::Blank => {
@@ -162,7 +162,6 @@ impl Machine {
             }
         };
         core.last_applied = Some(log_id);
-        self.entries.fetch_add(1, Ordering::Relaxed);
         drop(core);
         self.gate.applied(Leadership { term: log_id.leader_id.term, node: log_id.leader_id.node_id });
         Ok(Applied(outcomes))

@@ -1,13 +1,19 @@
 //! What the rest of the crate asks of a running openraft node.
 
+use std::time::Duration;
+
 use openraft::error::{CheckIsLeaderError, ClientWriteError, Fatal, ForwardToLeader, RaftError};
-use openraft::{BasicNode, RaftMetrics, ServerState};
+use openraft::{BasicNode, ServerState};
+use tokio::time::timeout;
 use vaylix_engine::state::Outcome;
 
 use super::{EntryBody, Raft, codec};
 use crate::error::{LeaderHint, ProposeError, ReadError};
 use crate::identity::NodeId;
 use crate::status::Role;
+
+/// How long openraft may take to notice a snapshot before it is told again.
+const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Term, role and log positions, as openraft last reported them. Positions count from 1, 0 is "none yet".
 pub(crate) struct Office {
@@ -72,9 +78,17 @@ fn leader_hint(forward: ForwardToLeader<u64, BasicNode>) -> Option<LeaderHint> {
 /// Lets openraft know of a snapshot that has been stored, and waits until it does. `false` when it has stopped.
 pub(crate) async fn announce_snapshot(raft: &Raft, record_index: u64) -> bool {
     let index = codec::raft_index(record_index);
-    let known = |metrics: &RaftMetrics<u64, BasicNode>| metrics.snapshot.is_some_and(|id| id.index >= index);
     let mut metrics = raft.metrics();
-    raft.trigger().snapshot().await.is_ok() && metrics.wait_for(known).await.is_ok()
+    loop {
+        if raft.trigger().snapshot().await.is_err() {
+            return false;
+        }
+        let known = metrics.wait_for(|metrics| metrics.snapshot.is_some_and(|id| id.index >= index));
+        // openraft ignores the trigger while it is busy with an earlier one, which may know less.
+        if let Ok(known) = timeout(ANNOUNCE_AGAIN_AFTER, known).await {
+            return known.is_ok();
+        }
+    }
 }
 
 /// Lets go of the log up to `record_index` as far as a snapshot covers it. `false` when openraft has stopped.

@@ -199,3 +199,49 @@ fn unreadable(error: codec::BadRecord) -> StorageError {
     .advise("the log was written by a newer release, or is damaged: start that release, or restore a backup")
     .because(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::ServerState;
+    use tempfile::TempDir;
+    use vaylix_proto::{Command, SetOptions};
+
+    use super::*;
+    use crate::error::ReadError;
+    use crate::raft::office::confirm_leadership;
+    use crate::transport::NoPeers;
+    use crate::{Node, Payload, Proposal};
+
+    #[tokio::test]
+    async fn a_restarted_leader_reads_nothing_before_it_is_elected_again() {
+        let temp = TempDir::new().unwrap();
+        let mut config = Config::new(temp.path());
+        config.wal.prezero = false;
+        let node = Node::start(config.clone()).await.unwrap();
+        let set = Command::Set { key: "k".into(), value: "v".into(), options: SetOptions::default() };
+        node.propose(Proposal { access_revision: 0, payload: Payload::Command(set) }).await.unwrap();
+        let applied = node.status().applied_index;
+        node.shutdown().await.unwrap();
+
+        let Opened { dir, keyring, wal, hard_state, gate, machine, .. } = open(config.clone()).unwrap();
+        assert!(hard_state.vote.is_some_and(|vote| vote.committed), "it was in office when it stopped");
+        assert_eq!(machine.applied_record_index(), applied, "it knows everything");
+        assert!(!gate.is_open(), "but not that nobody else leads");
+
+        let node = hard_state.identity.node.get();
+        let log_store = LogStore::new(dir, keyring, wal, hard_state, gate.clone());
+        let raft_config = openraft::Config { enable_elect: false, ..raft_config(config.timing) };
+        let network = Network(Arc::new(NoPeers));
+        let state_machine = StateMachine::new(machine.clone());
+        let raft = Raft::new(node, Arc::new(raft_config), network, log_store, state_machine).await.unwrap();
+        assert_eq!(confirm_leadership(&raft).await, Err(ReadError::NotLeader { leader: None }));
+        assert_eq!(raft.metrics().borrow().state, ServerState::Follower);
+        assert!(!gate.is_open());
+
+        raft.trigger().elect().await.unwrap();
+        gate.opened().await;
+        assert_eq!(confirm_leadership(&raft).await, Ok(()));
+        assert!(machine.applied_record_index() > applied, "it has an entry of its new term");
+        raft.shutdown().await.unwrap();
+    }
+}
