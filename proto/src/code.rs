@@ -81,7 +81,7 @@ codes! {
     TransportIoFailure, "TRN-013", "Transport I/O Failure", OutcomeUnknown;
     ProtocolNegotiationFailed, "TRN-014", "Protocol Negotiation Failed", Never;
     TransportCapabilityMismatch, "TRN-015", "Transport Capability Mismatch", Never;
-    RequestDeadlineExceeded, "TRN-016", "Request Deadline Exceeded", Never;
+    RequestDeadlineExceeded, "TRN-016", "Request Deadline Exceeded", Backoff;
     DecompressedFrameTooLarge, "TRN-017", "Decompressed Frame Too Large", Never;
     ProtocolStateViolation, "TRN-018", "Protocol State Violation", Never;
     EngineProjectDirectoriesUnavailable, "ENG-001", "Project Directories Unavailable", Never;

@@ -3,6 +3,9 @@
 //!
 //! `VAYLIX_CRASH_ROUNDS` sets the number of rounds of each test (default 6 under load, 3 elsewhere).
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the figures are for whoever runs the long version")]
+
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What the operating system sees: no reply leaves before the write it answers is on disk.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::{Command as Process, Stdio};
 
 use vaylix_proto::Reply;

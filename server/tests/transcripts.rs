@@ -1,6 +1,8 @@
 //! Recorded sessions of another implementation of the protocol, replayed against our server and client.
 //! Every difference is deliberate and listed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use vaylix_testkit::transcript::{differences, replay};

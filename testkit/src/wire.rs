@@ -150,6 +150,6 @@ pub fn set(server: SocketAddr, key: &str, value: &[u8]) -> Result<()> {
 /// # Errors
 /// When the text is not an even number of digits.
 pub fn unhex(text: &str) -> Result<Vec<u8>> {
-    ensure!(text.is_ascii() && text.len() % 2 == 0, "not hexadecimal: {text}");
+    ensure!(text.is_ascii() && text.len().is_multiple_of(2), "not hexadecimal: {text}");
     (0..text.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&text[at..at + 2], 16)?)).collect()
 }

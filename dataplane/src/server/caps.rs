@@ -47,6 +47,13 @@ pub(crate) const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Connections the operating system may hold for us before we accept them.
 pub(crate) const ACCEPT_BACKLOG: u32 = 1024;
 
+/// File descriptors that connections leave to the log, snapshots and everything else; half of all if the
+/// process may have fewer than twice as many.
+pub(crate) const FILES_RESERVED: usize = 256;
+
+/// Failed accepts are reported once in this time.
+pub(crate) const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(1);
+
 /// First pause after a failed accept; it doubles up to [`ACCEPT_PAUSE_MAX`].
 pub(crate) const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
 

@@ -6,7 +6,7 @@
 //! long. The measure is taken after the connection's own writes have ended where they could matter; only
 //! another connection that replaces the value by a longer one in the moment between measuring and applying can
 //! still outgrow the frame. Where values of the greatest permitted length fit in the frame, as they do unless
-//! the client has asked for small frames, even that cannot happen.
+//! the client has asked for small frames, nobody can write one that does.
 //!
 //! Reads are not measured: a read that cannot be answered loses nothing.
 

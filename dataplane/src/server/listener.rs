@@ -1,8 +1,10 @@
 //! The listener: takes connections in, keeps count of them, and sees them out.
 //!
 //! Nothing can block the accept loop: no permit is held across `accept`, the hello and TLS have their own
-//! clock in the connection's own task, and a failed accept (no file descriptors, say) only makes a pause during
-//! which the stop signal is still heard.
+//! clock in the connection's own task, and a failed accept only makes a pause during which the stop signal is
+//! still heard. Connections never take all file descriptors of the process, because the log needs some to go
+//! on: before that, arrivals are sent away, and if there are none, the next connection waits in the system's
+//! queue until another one ends.
 
 use std::future::Future;
 use std::io;
@@ -11,12 +13,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use vaylix_access::Door;
+use vaylix_proto::Code;
 
 use super::attend::{Server, attend};
-use super::caps::{ACCEPT_BACKLOG, ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN};
+use super::caps::{ACCEPT_BACKLOG, ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_WARNING_EVERY, FILES_RESERVED};
 use super::registry::Registry;
 use super::settings::Settings;
 
@@ -28,8 +32,8 @@ pub struct BindError(#[from] io::Error);
 impl BindError {
     /// The stable code.
     #[must_use]
-    pub fn code(&self) -> vaylix_proto::Code {
-        vaylix_proto::Code::ListenerBindFailure
+    pub fn code(&self) -> Code {
+        Code::ListenerBindFailure
     }
 }
 
@@ -105,19 +109,28 @@ impl Listener {
         let mut tasks = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         let mut pause = Pause::default();
+        let mut warned_at = None::<Instant>;
+        let connections_max = connections_max();
         loop {
+            if tasks.len() >= connections_max {
+                registry.dismiss_oldest_arrival();
+            }
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 Some(ended) = tasks.join_next() => report(ended),
-                accepted = pause.accept(&socket) => match accepted {
+                accepted = pause.accept(&socket), if tasks.len() < connections_max => match accepted {
                     Ok((stream, peer)) => {
                         tasks.spawn(attend(stream, peer, registry.arrive(), Arc::clone(&server)));
                     }
                     Err(error) => {
-                        // Out of file descriptors: those who have said nothing yet give theirs back.
-                        let has_room = registry.dismiss_oldest_arrival();
-                        tracing::warn!(target: "server.accept", %error, has_room, "accept failed");
+                        // Perhaps out of file descriptors: who has said nothing yet gives one back.
+                        registry.dismiss_oldest_arrival();
+                        if warned_at.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING_EVERY) {
+                            warned_at = Some(Instant::now());
+                            let code = Code::ConnectionAcceptFailure;
+                            tracing::warn!(target: "server.accept", %code, %error, "accept failed");
+                        }
                     }
                 },
             }
@@ -135,6 +148,13 @@ impl Listener {
         tasks.shutdown().await;
         Drained { aborted }
     }
+}
+
+/// How many connections the process has file descriptors for, beside its own files.
+fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    let files = files.unwrap_or(usize::MAX);
+    files - FILES_RESERVED.min(files / 2)
 }
 
 /// A task that ended by a panic is a defect; its connection is gone, the others are not concerned.

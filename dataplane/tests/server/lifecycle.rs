@@ -15,6 +15,10 @@ use crate::support::{
 /// A thousand clients that say nothing, or not enough, keep nobody out and do not delay the stop.
 #[tokio::test]
 async fn silent_connections_are_no_obstacle() {
+    // Both ends of the connections are in this process.
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: files.maximum, ..files };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
     let settings = Settings { hello_timeout: Duration::from_secs(3600), ..Settings::default() };
     let mut server = Server::start(Options { settings, ..Options::default() }).await;
     let mut silent = Vec::new();

@@ -236,7 +236,7 @@ async fn compressed_answers_and_requests() {
 async fn request_lines_are_no_obstacle_and_idle_sessions_end() {
     let settings = vaylix_dataplane::server::Settings {
         log_requests: true,
-        idle_timeout: Some(Duration::from_millis(50)),
+        idle_timeout: Some(Duration::from_millis(500)),
         ..Default::default()
     };
     let server = Server::start(Options { settings, ..Options::default() }).await;

@@ -34,7 +34,7 @@ fn config(certificate: &str) -> Arc<ServerConfig> {
 async fn sessions_over_tls() {
     let (material, tls) = watch::channel(config("server.pem"));
     let settings =
-        Settings { tls: Some(tls), hello_timeout: Duration::from_millis(300), ..Settings::default() };
+        Settings { tls: Some(tls), hello_timeout: Duration::from_millis(1500), ..Settings::default() };
     let server = Server::start(Options { settings, ..Options::default() }).await;
     let config_of_client = Config {
         port: server.address.port(),
