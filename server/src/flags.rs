@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
@@ -78,12 +79,13 @@ pub(crate) struct Flags {
 
     /// Name of the administrator. The first start creates it; so does a later start with another name or
     /// password. Administrators who exist already stay.
-    #[arg(long, env = "VAYLIX_USER", default_value = DEFAULT_USER, help_heading = ACCESS)]
+    #[arg(long, env = "VAYLIX_USER", default_value = DEFAULT_USER, help_heading = ACCESS,
+          value_parser = NonEmptyStringValueParser::new())]
     pub(crate) user: String,
 
     /// Its password. Prefer the environment: command lines are visible to other users of the machine.
     #[arg(long, env = "VAYLIX_PASSWORD", default_value = DEFAULT_PASSWORD, hide_env_values = true,
-          help_heading = ACCESS)]
+          help_heading = ACCESS, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) password: String,
 
     /// Serve everybody everything, without login. For tests on a machine of your own only.
@@ -367,6 +369,8 @@ mod tests {
         {
             assert_eq!(parse(&arguments).err().map(|e| e.exit_code()), Some(2), "{arguments:?}");
         }
+        assert_eq!(parse(&["--password", ""]).err().map(|e| e.exit_code()), Some(2));
+        assert_eq!(parse(&["--user", ""]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--port", "1", "--port", "2"]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--wal-sync", "SYNC"]).err().map(|e| e.exit_code()), Some(2));
     }
