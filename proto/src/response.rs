@@ -152,6 +152,27 @@ impl Command {
     }
 }
 
+impl Reply {
+    /// How many bytes the payload of a response with this reply takes, without encoding it.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Self::Ok | Self::NotFound => 0,
+            Self::Value(value) => 4 + value.len(),
+            Self::Bool(_) => 1,
+            Self::Count(_) | Self::Integer(_) => 8,
+            Self::Entries(entries) => {
+                4 + entries.iter().map(|entry| 6 + entry.name.len() + entry.value.len()).sum::<usize>()
+            }
+            Self::Strings(slots) => {
+                4 + slots.iter().map(|slot| slot.as_ref().map_or(1, |value| 5 + value.len())).sum::<usize>()
+            }
+            Self::Scan(page) => 12 + page.keys.iter().map(|key| 2 + key.len()).sum::<usize>(),
+            Self::Exec(results) => 4 + results.iter().map(|result| 1 + result.encoded_len()).sum::<usize>(),
+        }
+    }
+}
+
 /// Appends the body of a response.
 ///
 /// # Errors
