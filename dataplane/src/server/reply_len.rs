@@ -9,6 +9,11 @@ use vaylix_proto::{ErrorReply, Reply};
 /// Request id and status.
 pub(crate) const PREFIX_LEN: usize = 17;
 
+/// The body that answers a value of `value_len` bytes.
+pub(crate) fn value_body_len(value_len: usize) -> usize {
+    PREFIX_LEN + 4 + value_len
+}
+
 /// The body that carries this reply.
 pub(crate) fn body_len(answer: &Result<Reply, ErrorReply>) -> usize {
     PREFIX_LEN
