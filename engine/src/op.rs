@@ -360,7 +360,11 @@ impl<'a> Batch<'a> {
         if !matches!(bool::deserialize(&mut decoder), Err(rmp_serde::decode::Error::InvalidMarkerRead(_))) {
             return Err(DecodeError::Trailing);
         }
-        if batch.ops.iter().all(|op| op.steps().iter().all(Op::is_step)) { Ok(batch) } else { Err(DecodeError::Nested) }
+        if batch.ops.iter().all(|op| op.steps().iter().all(Op::is_step)) {
+            Ok(batch)
+        } else {
+            Err(DecodeError::Nested)
+        }
     }
 }
 
@@ -496,9 +500,7 @@ impl<'a> Op<'a> {
             Op::Scan { pattern, .. } => pattern.map_or(0, str::len),
             Op::Ping { message } => message.map_or(0, str::len),
             Op::Clear | Op::Count | Op::List | Op::Sweep { .. } | Op::RestoreCommit { .. } => 0,
-            Op::Exec(steps) | Op::ExecWithin { steps, .. } => {
-                steps.iter().map(Op::size_estimate_bytes).sum()
-            }
+            Op::Exec(steps) | Op::ExecWithin { steps, .. } => steps.iter().map(Op::size_estimate_bytes).sum(),
             Op::Restore { entries } | Op::RestorePart { entries, .. } => {
                 entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
             }

@@ -83,7 +83,12 @@ impl Server {
 
     /// A session of nobody yet.
     pub(crate) fn connect(&self) -> Session {
-        Session { door: self.door.clone(), who: self.door.arrival(), transaction: None, answer_bytes_max: 8_388_591 }
+        Session {
+            door: self.door.clone(),
+            who: self.door.arrival(),
+            transaction: None,
+            answer_bytes_max: 8_388_591,
+        }
     }
 
     pub(crate) async fn login(&self, user: &str, password: &str) -> Session {

@@ -52,7 +52,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         for entry in entries {
             let large = matches!(&entry.payload,
                 EntryPayload::Normal(body) if body.bytes.len() > APPLY_INLINE_BYTES_MAX);
-            let brief = if large { None } else { self.machine.apply_briefly(&entry).map_err(fault::apply)? };
+            let brief =
+                if large { None } else { self.machine.apply_briefly(&entry).map_err(fault::apply)? };
             applied.push(match brief {
                 Some(applied) => applied,
                 None => {

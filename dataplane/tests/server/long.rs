@@ -73,8 +73,14 @@ fn reads_and_entries_that_take_long_leave_the_thread_to_others() {
             assert!(other.say(line).await.is_ok(), "{line}");
         }
         // An entry that visits many keys keeps later writes waiting, but no reads.
+        let durable = server.node.status().durable_index;
         begin(&server, &mut queued, "exec").await;
-        assert_eq!(other.say("get new").await, Ok(Reply::NotFound));
+        while server.node.status().durable_index == durable {
+            assert_eq!(other.say("get new").await, Ok(Reply::NotFound));
+        }
+        for _ in 0..20 {
+            assert_eq!(other.say("get new").await, Ok(Reply::NotFound), "durable, but not applied");
+        }
         assert_eq!(other.say("get k0000").await, Ok(value("2")));
         for client in [&lister, &scanner, &reading, &queued] {
             assert!(has_no_answer(client), "answered where connections are served");

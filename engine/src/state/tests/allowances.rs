@@ -109,8 +109,10 @@ fn a_transaction_whose_answer_does_not_fit_did_not_happen() {
     let key_and_value = |number: usize| 6 + 5 + 30 * number;
     let left = listing - key_and_value(0) - key_and_value(99) - 30 * 98;
     let len = 4 + 5 + 8 + (4 + 30 * 99) + (4 + 30 * 98) + left + 8;
-    let exec =
-        |bytes_max: usize| Op::ExecWithin { steps: steps(), answer_bytes_max: u64::try_from(bytes_max).unwrap() };
+    let exec = |bytes_max: usize| Op::ExecWithin {
+        steps: steps(),
+        answer_bytes_max: u64::try_from(bytes_max).unwrap(),
+    };
     let before = bench.state.root();
     for (bytes_max, position) in [(len - 1, 5), (len - 10, 4), (4 + 9 + 100, 2), (12, 1)] {
         let error = ApplyError::AnswerTooLarge { bytes_max: u64::try_from(bytes_max).unwrap() };

@@ -80,7 +80,8 @@ fn a_remembered_cursor_does_not_drift() {
     // Without a memory the cursor is an offset.
     assert_eq!(scan(&bench, &mut ScanMemory::new(4), 2), page(4, &["b", "c"]));
     // A cursor of another pattern is another cursor.
-    let other = bench.state.root().scan(2, Some(&text("?*")), Some(2), bench.now_ms, &mut memory, &mut ample());
+    let other =
+        bench.state.root().scan(2, Some(&text("?*")), Some(2), bench.now_ms, &mut memory, &mut ample());
     assert_eq!(other, Ok(page(4, &["b", "c"])));
 }
 
@@ -101,7 +102,8 @@ fn remembered_and_plain_cursors_give_the_same_pages_while_nothing_changes() {
                     &mut ample(),
                 );
                 let now_ms = bench.now_ms;
-                let page = root.scan(cursor, pattern.as_ref(), Some(count), now_ms, &mut memory, &mut ample());
+                let page =
+                    root.scan(cursor, pattern.as_ref(), Some(count), now_ms, &mut memory, &mut ample());
                 let page = page.unwrap();
                 assert_eq!(plain, Ok(Some(Reply::Scan(page.clone()))));
                 cursor = page.next_cursor;
