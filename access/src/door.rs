@@ -24,7 +24,7 @@ use crate::refusal;
 use crate::report::Report;
 use crate::rule::{self, InTransaction, Need, Rule};
 use crate::secret::Secret;
-use crate::settings::{Administrator, Authentication, Limits, Settings};
+use crate::settings::{Administrator, Authentication, Limits, Settings, is_well_known};
 use crate::turns::Turns;
 
 /// The one door to a node. Cloning gives another handle to the same door.
@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) report: Report,
     /// Whether clients must log in.
     pub(crate) requires_login: bool,
+    /// Whether the documented default pair is let in.
+    accepts_well_known: bool,
     /// Whether the configured administrator is the documented default.
     pub(crate) has_default_credentials: bool,
     pub(crate) counters: Counters,
@@ -81,14 +83,17 @@ impl Door {
     /// could not be stored.
     pub async fn open(node: Node, settings: Settings) -> Result<Self, OpenError> {
         let Settings { authentication, limits, report } = settings;
-        let administrator = match authentication {
-            Authentication::Required { administrator } => Some(administrator),
-            Authentication::Disabled => None,
+        let (administrator, accepts_well_known) = match authentication {
+            Authentication::Required { administrator, accepts_well_known } => {
+                (Some(administrator), accepts_well_known)
+            }
+            Authentication::Disabled => (None, true),
         };
         let door = Self(Arc::new(Inner {
             limits,
             report,
             requires_login: administrator.is_some(),
+            accepts_well_known,
             has_default_credentials: administrator.as_ref().is_some_and(Administrator::is_well_known),
             counters: Counters::default(),
             hasher: Hasher::new().await?,
@@ -146,11 +151,12 @@ impl Door {
         }
         let hash = self.policy()?.password_hash(user).map(str::to_owned);
         let is_right = self.0.hasher.verify(Secret::from(password), hash.clone()).await?;
+        let is_acceptable = self.0.accepts_well_known || !is_well_known(user, password);
         // The rules may have moved on meanwhile: the same hash must still be the one that counts.
         let policy = self.policy()?;
         let identity = policy.identify(user).filter(|_| policy.password_hash(user) == hash.as_deref());
         match identity {
-            Some(identity) if is_right => {
+            Some(identity) if is_right && is_acceptable => {
                 self.0.counters.increment(Metric::LoginsSucceeded);
                 Ok(identity)
             }

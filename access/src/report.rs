@@ -22,6 +22,8 @@ pub struct Report {
     pub node_id: Option<String>,
     /// Name of the replication group.
     pub group_id: String,
+    /// Which nodes a write waits for: `local`, `majority` or `all`. In a cluster of one they are the same.
+    pub write_ack_mode: String,
     /// `host:port` that clients and peers reach this node at.
     pub advertise_addr: String,
     /// Log durability: `sync`, `flush` or `buffered`.

@@ -41,6 +41,14 @@ impl Default for Limits {
     }
 }
 
+/// The name and the password that everybody can read in the documentation.
+const WELL_KNOWN: &str = "vaylix";
+
+/// Whether the pair is the documented default.
+pub(crate) fn is_well_known(user: &str, password: &str) -> bool {
+    user == WELL_KNOWN && password == WELL_KNOWN
+}
+
 /// The administrator that the configuration asks for.
 #[derive(Clone)]
 pub struct Administrator {
@@ -54,20 +62,17 @@ pub struct Administrator {
 }
 
 impl Administrator {
-    /// The name and the password that everybody can read in the documentation.
-    const WELL_KNOWN: &str = "vaylix";
-
     /// Whether the pair is the documented default.
     #[must_use]
     pub fn is_well_known(&self) -> bool {
-        self.user == Self::WELL_KNOWN && self.password.expose() == Self::WELL_KNOWN
+        is_well_known(&self.user, self.password.expose())
     }
 }
 
 impl Default for Administrator {
     /// The documented default.
     fn default() -> Self {
-        Self { user: Text::from_static(Self::WELL_KNOWN), password: Self::WELL_KNOWN.into(), explicit: false }
+        Self { user: Text::from_static(WELL_KNOWN), password: WELL_KNOWN.into(), explicit: false }
     }
 }
 
@@ -78,6 +83,9 @@ pub enum Authentication {
     Required {
         /// Who exists from the first start on.
         administrator: Administrator,
+        /// Whether the documented default pair is let in. Where anybody but this machine can connect, it is only
+        /// when an operator configured exactly that.
+        accepts_well_known: bool,
     },
     /// They need not; everybody may do everything.
     Disabled,

@@ -13,8 +13,6 @@ use crate::entries::Entries;
 
 /// The version that INFO gives for the storage engine: the one that logical backups carry.
 const ENGINE_VERSION: u32 = 3;
-/// Acknowledged means: durable on a majority of the voters.
-const WRITE_ACK_MODE: &str = "majority";
 /// What stands for a period or a limit that is not set.
 const DISABLED: &str = "disabled";
 
@@ -95,7 +93,7 @@ impl Door {
             .add("last_applied_index", status.applied_index)
             .add("quorum_size", quorum_size(&status))
             .add("member_count", status.voters)
-            .add("sync_policy", WRITE_ACK_MODE)
+            .add("sync_policy", &self.0.report.write_ack_mode)
             .add("health", health.name());
         self.add_members(&mut entries, &status).reply()
     }
@@ -112,7 +110,7 @@ impl Door {
             .add_or_none("leader_node_id", self.leader_node_id(&status))
             .add_or_none("leader_advertise_addr", self.leader_advertise_addr(&status))
             .add_or_none("upstream", none)
-            .add("write_ack_mode", WRITE_ACK_MODE)
+            .add("write_ack_mode", &self.0.report.write_ack_mode)
             .add("current_term", status.term)
             .add_or_none("voted_for", none)
             .add("quorum_size", quorum_size(&status))
@@ -179,7 +177,7 @@ impl Door {
             .add_or_none("replication.retention_floor_sequence", status.wal.oldest_index)
             .add("replication.role", health.role)
             .add_or_none("replication.upstream", None::<u64>)
-            .add("replication.write_ack_mode", WRITE_ACK_MODE);
+            .add("replication.write_ack_mode", &self.0.report.write_ack_mode);
     }
 
     fn add_runtime(&self, entries: &mut Entries) {

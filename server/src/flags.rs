@@ -259,6 +259,17 @@ pub(crate) enum AckMode {
     All,
 }
 
+impl AckMode {
+    /// The word that stands for it in status reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Replica => "majority",
+            Self::All => "all",
+        }
+    }
+}
+
 /// The settings, and which of them the operator chose.
 pub(crate) struct Given {
     pub(crate) flags: Flags,

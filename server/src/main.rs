@@ -25,10 +25,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Threads that serve connections and decide. One core is left to the thread that writes the log: with as many
+/// threads as cores they wake each other more than they work, and single writes wait (`docs/benchmarking.md`).
+fn async_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+}
+
 fn run(given: flags::Given) -> Result<(), ServerError> {
     let config = startup::Config::check(given)?;
     logging::start();
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(async_threads())
         .enable_all()
         .build()
         .map_err(ServerError::Runtime)?

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 use vaylix_access::{Administrator, Authentication, Door, Limits, Rate, Report, Secret, Settings};
 use vaylix_consensus::Node;
@@ -72,7 +73,10 @@ impl Config {
             Credentials::Generated(password) => (password.clone(), false),
         };
         let administrator = Administrator { user: Text::from(self.flags.user.as_str()), password, explicit };
-        Authentication::Required { administrator }
+        // On a listener that others reach, the pair everybody knows serves only when it was asked for; also when
+        // an earlier start, on loopback, has left it behind.
+        let accepts_well_known = !matches!(self.credentials, Credentials::Generated(_));
+        Authentication::Required { administrator, accepts_well_known }
     }
 
     fn node(&self) -> vaylix_consensus::Config {
@@ -111,6 +115,7 @@ impl Config {
             backup_dir: flags.data_dir.join("backups"),
             node_id: flags.node_id.clone(),
             group_id: flags.replication_group_id.clone(),
+            write_ack_mode: flags.write_ack_mode.name().to_owned(),
             advertise_addr: address.to_string(),
             wal_sync_policy: flags.wal_sync.name().to_owned(),
             wal_segment_size_bytes: flags.wal_segment_size_bytes,
@@ -136,6 +141,7 @@ impl Config {
 pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
     config.flags.data_dir =
         std::path::absolute(&config.flags.data_dir).unwrap_or_else(|_| PathBuf::from(&config.flags.data_dir));
+    raise_file_limit();
     let mut signals = Signals::register().map_err(ServerError::Runtime)?;
     // The port is taken before anything is created, so that a second start by mistake leaves no trace; it is
     // served only once everything is recovered.
@@ -172,6 +178,17 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
     Ok(())
 }
 
+/// Allows as many open files as the system permits: each connection takes one.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            warn!(%error, "the limit of open files stays where it is; connections are bounded by it");
+        }
+    }
+}
+
 /// Binds the first address that `host` stands for.
 async fn bind(host: &str, port: u16) -> Result<Socket, ServerError> {
     let address = tokio::net::lookup_host((host, port))
@@ -205,7 +222,12 @@ fn announce(config: &Config, address: SocketAddr, door: &Door) {
                 flags.user
             );
         }
-        Credentials::Generated(_) => {}
+        Credentials::Generated(_) => {
+            info!(
+                "no credentials are configured for a listener beyond loopback: the default password does not \
+                 serve it; if no other administrator exists, start once with --user and --password"
+            );
+        }
     }
     if flags.wal_sync != WalSync::Sync {
         warn!("--wal-sync {} is unsafe: a power failure can lose acknowledged writes", flags.wal_sync.name());

@@ -112,6 +112,26 @@ fn default_credentials_never_serve_the_network() {
 }
 
 #[test]
+fn default_credentials_left_by_a_start_on_loopback_do_not_serve_the_network() {
+    let parent = TempDir::new().unwrap();
+    let data_dir = parent.path().join("data");
+    let mut server = Server::start_in(&data_dir, &[]).unwrap();
+    Connection::login(server.address()).unwrap();
+    assert!(server.stop("TERM").unwrap().success());
+    let server = Server::start_in(&data_dir, &["--bind", "0.0.0.0"]).unwrap();
+    let mut connection = Connection::open(([127, 0, 0, 1], server.address().port()).into()).unwrap();
+    let login = Command::Auth { user: "vaylix".into(), password: "vaylix".into() };
+    assert_eq!(connection.call(&login).unwrap().unwrap_err().code, "SRV-008");
+    drop(server);
+    // Asked for by name, it does, with a warning.
+    let flags = ["--bind", "0.0.0.0", "--user", "vaylix", "--password", "vaylix"];
+    let server = Server::start_in(&data_dir, &flags).unwrap();
+    let mut connection = Connection::open(([127, 0, 0, 1], server.address().port()).into()).unwrap();
+    assert_eq!(connection.call(&login).unwrap(), Ok(Reply::Ok));
+    assert!(server.startup_log().join("\n").contains("default credentials"));
+}
+
+#[test]
 fn files_are_for_the_owner_only() {
     let server = Server::start(&[]).unwrap();
     set(server.address(), "k", b"v").unwrap();

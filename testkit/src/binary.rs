@@ -1,6 +1,6 @@
 //! Where the programs under test are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -26,7 +26,7 @@ impl Program {
     /// The path of the binary in the profile the running test was built with.
     ///
     /// Cargo builds the binaries of a package only for that package's own tests, so a test that is run alone
-    /// may find nothing or something old: the first use in a process asks Cargo to bring it up to date.
+    /// may find nothing or something old: then the first use in a process has Cargo build it.
     ///
     /// # Errors
     /// When Cargo cannot be run or the build fails.
@@ -42,8 +42,7 @@ impl Program {
             .and_then(|deps| deps.parent())
             .context("the running test is not below a Cargo target directory")?;
         let path = profile_dir.join(format!("{}{}", self.name, std::env::consts::EXE_SUFFIX));
-        // A test runner that has just built the whole workspace says so and saves a Cargo call per test.
-        if !(std::env::var_os("VAYLIX_TEST_BINARIES_BUILT").is_some() && path.exists()) {
+        if !is_current(&path) {
             let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             build.args(["build", "--quiet", "--package", self.package, "--bin", self.name]);
             build.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -61,4 +60,19 @@ impl Program {
         }
         Ok(self.built.get_or_init(|| path).clone())
     }
+}
+
+/// Whether the binary is there and newer than everything it was made from, by the list that Cargo leaves beside
+/// it.
+fn is_current(path: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let (Ok(built), Ok(list)) = (modified(path), std::fs::read_to_string(path.with_extension("d"))) else {
+        return false;
+    };
+    let Some((_, sources)) = list.split_once(": ") else { return false };
+    // Spaces within a path are escaped.
+    sources.trim_end().replace("\\ ", "\0").split(' ').all(|source| {
+        let source = source.replace('\0', " ");
+        modified(Path::new(&source)).is_ok_and(|changed| changed <= built)
+    })
 }

@@ -19,7 +19,7 @@ pub(crate) fn root(explicit: bool) -> Administrator {
 }
 
 pub(crate) fn required(administrator: Administrator) -> Authentication {
-    Authentication::Required { administrator }
+    Authentication::Required { administrator, accepts_well_known: true }
 }
 
 pub(crate) fn report(dir: &Path) -> Report {
@@ -30,6 +30,7 @@ pub(crate) fn report(dir: &Path) -> Report {
         backup_dir: dir.join("backups"),
         node_id: Some("n1".into()),
         group_id: "default".into(),
+        write_ack_mode: "majority".into(),
         advertise_addr: "127.0.0.1:9173".into(),
         wal_sync_policy: "sync".into(),
         wal_segment_size_bytes: 67_108_864,

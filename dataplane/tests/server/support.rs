@@ -69,7 +69,7 @@ impl Server {
         let authentication = if options.login {
             let administrator =
                 Administrator { user: "root".into(), password: PASSWORD.into(), explicit: true };
-            Authentication::Required { administrator }
+            Authentication::Required { administrator, accepts_well_known: true }
         } else {
             Authentication::Disabled
         };
@@ -80,6 +80,7 @@ impl Server {
             backup_dir: dir.path().join("backups"),
             node_id: None,
             group_id: "default".into(),
+            write_ack_mode: "majority".into(),
             advertise_addr: "127.0.0.1:9173".into(),
             wal_sync_policy: "sync".into(),
             wal_segment_size_bytes: 67_108_864,
