@@ -248,7 +248,7 @@ fn is_point_read(command: &Command) -> bool {
     )
 }
 
-/// Whether the command may look at any number of keys, or for a while keep the state from changing.
+/// Whether the command may look at any number of keys.
 fn looks_around(command: &Command) -> bool {
     matches!(command, Command::List | Command::Scan { .. } | Command::Count | Command::DbSize)
 }

@@ -158,19 +158,25 @@ impl Reply {
     pub fn encoded_len(&self) -> usize {
         match self {
             Self::Ok | Self::NotFound => 0,
-            Self::Value(value) => 4 + value.len(),
+            Self::Value(value) => sum([4, value.len()]),
             Self::Bool(_) => 1,
             Self::Count(_) | Self::Integer(_) => 8,
             Self::Entries(entries) => {
-                4 + entries.iter().map(|entry| 6 + entry.name.len() + entry.value.len()).sum::<usize>()
+                let entry = |entry: &NamedValue| sum([2, entry.name.len(), 4, entry.value.len()]);
+                sum([4, sum(entries.iter().map(entry))])
             }
             Self::Strings(slots) => {
-                4 + slots.iter().map(|slot| slot.as_ref().map_or(1, |value| 5 + value.len())).sum::<usize>()
+                let slot = |slot: &Option<Bytes>| slot.as_ref().map_or(1, |value| sum([1, 4, value.len()]));
+                sum([4, sum(slots.iter().map(slot))])
             }
-            Self::Scan(page) => 12 + page.keys.iter().map(|key| 2 + key.len()).sum::<usize>(),
-            Self::Exec(results) => 4 + results.iter().map(|result| 1 + result.encoded_len()).sum::<usize>(),
+            Self::Scan(page) => sum([8, 4, sum(page.keys.iter().map(|key| sum([2, key.len()])))]),
+            Self::Exec(results) => sum([4, sum(results.iter().map(|result| sum([1, result.encoded_len()])))]),
         }
     }
+}
+
+fn sum(lens: impl IntoIterator<Item = usize>) -> usize {
+    lens.into_iter().fold(0, usize::saturating_add)
 }
 
 /// Appends the body of a response.
