@@ -15,7 +15,7 @@ use crate::backup::LastSnapshot;
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
-use crate::limits::{ADMISSIONS_MAX, DOCUMENTS_AT_ONCE_MAX};
+use crate::limits::{ADMISSIONS_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX};
 use crate::password::Hasher;
 use crate::policy::Policy;
 use crate::quota;
@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) hasher: Hasher,
     /// The work on logical backups.
     pub(crate) documents: Turns,
+    /// The reads of many keys.
+    pub(crate) long_reads: Turns,
     policy: ArcSwap<Policy>,
     /// Whether opening the door created the configured administrator, or gave it the configured password.
     administrator_taken_over: AtomicBool,
@@ -96,6 +98,7 @@ impl Door {
             counters: Counters::default(),
             hasher: Hasher::new().await?,
             documents: Turns::new(DOCUMENTS_AT_ONCE_MAX),
+            long_reads: Turns::new(LONG_READS_AT_ONCE_MAX),
             policy: ArcSwap::default(),
             administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),

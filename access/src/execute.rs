@@ -1,16 +1,21 @@
 //! Carrying out what has been admitted.
 
 use bytes::Bytes;
-use vaylix_consensus::{Payload, Proposal, ProposeError, ReadError, View};
-use vaylix_proto::{Command, Dump, ErrorReply, Reply, ScanPage, Text};
+use vaylix_consensus::{Payload, Proposal, ProposeError, ReadError};
+use vaylix_engine::state::{Allowance, Exceeded, Root};
+use vaylix_proto::{Code, Command, Dump, ErrorReply, Reply, ScanPage, Text};
 
 use crate::admission::{Admitted, Way};
 use crate::counters::Metric;
 use crate::door::Door;
 use crate::identity::Identity;
-use crate::limits::ADMISSIONS_MAX;
+use crate::limits::{ADMISSIONS_MAX, LOOKS_INLINE_MAX};
 use crate::permission::Permission;
 use crate::refusal;
+
+/// What the answer to a transaction takes besides its results, and each result besides itself.
+const EXEC_ANSWER_BYTES: usize = 4;
+const EXEC_TAG_BYTES: usize = 1;
 
 /// A write under way. Dropping it cancels nothing: the write happens or not as if one had waited.
 #[must_use = "the answer says whether the write happened"]
@@ -30,7 +35,8 @@ enum Stage {
 }
 
 impl Door {
-    /// Answers a read at once, if that is possible without waiting; none for everything else.
+    /// Answers a read at once, if that is possible without waiting and without looking at many keys; none for
+    /// everything else.
     #[must_use]
     pub fn read_now(&self, admitted: &Admitted) -> Option<Result<Reply, ErrorReply>> {
         if admitted.way != Way::Read {
@@ -43,7 +49,27 @@ impl Door {
         if is_point_read(&admitted.command) {
             self.0.counters.increment(Metric::FastReads);
         }
-        Some(read(&view, admitted))
+        let mut allowance = Allowance::bytes(self.0.report.frame_len_max);
+        let answer = if looks_around(&admitted.command) {
+            let root = view.reader.try_root()?;
+            look(&root, admitted, view.now_ms, &mut allowance.with_looks(LOOKS_INLINE_MAX))
+        } else {
+            view.reader.query(&admitted.command, view.now_ms, &mut allowance)
+        };
+        (answer != Err(Exceeded::Looks)).then(|| answered(answer, self.0.report.frame_len_max))
+    }
+
+    /// The length of the value that a write answers because it replaces or removes it, as the keys are now; none
+    /// for what answers no such value.
+    #[must_use]
+    pub fn told_value_len(&self, admitted: &Admitted) -> Option<usize> {
+        let key = match &admitted.command {
+            Command::GetDel { key } | Command::GetEx { key, .. } => key,
+            Command::Set { key, options, .. } if options.return_previous => key,
+            _ => return None,
+        };
+        let view = self.0.node.local();
+        Some(view.reader.get(key, view.now_ms).map_or(0, |value| value.len()))
     }
 
     /// Puts a write ([`Admitted::is_write`]) in the queue, behind those submitted before; the answer comes
@@ -90,7 +116,7 @@ impl Door {
     /// What refused or failed the command.
     pub async fn execute(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
         match admitted.way {
-            Way::Read => self.read(&admitted).await,
+            Way::Read => self.read(admitted).await,
             Way::Write => {
                 let mut pending = self.submit(admitted).await;
                 self.finish(&mut pending).await
@@ -103,8 +129,13 @@ impl Door {
     /// admitted the commands must still hold.
     ///
     /// # Errors
-    /// `SRV-007` or `SRV-017` when they do not hold any more, otherwise what failed the first command.
-    pub async fn commit(&self, mut queue: Vec<Admitted>) -> Result<Reply, ErrorReply> {
+    /// `SRV-007` or `SRV-017` when they do not hold any more, `TRN-006` when the answer would take more than
+    /// `answer_bytes_max` bytes as the payload of a response, otherwise what failed the first command.
+    pub async fn commit(
+        &self,
+        mut queue: Vec<Admitted>,
+        answer_bytes_max: usize,
+    ) -> Result<Reply, ErrorReply> {
         let is_read_only = queue.iter().all(|admitted| admitted.way == Way::Read);
         for _ in 0..ADMISSIONS_MAX {
             let revision = self.policy()?.revision();
@@ -115,10 +146,10 @@ impl Door {
                 continue;
             }
             if is_read_only {
-                return self.read_together(&queue).await;
+                return self.read_together(queue, answer_bytes_max).await;
             }
             let commands = queue.iter().map(|admitted| admitted.command.clone()).collect();
-            let payload = Payload::Transaction(commands);
+            let payload = Payload::Transaction { commands, answer_bytes_max };
             match self.0.node.propose(Proposal { access_revision: revision, payload }).await {
                 Err(ProposeError::Stale) => {}
                 answer => return answer.map_err(refused),
@@ -127,33 +158,54 @@ impl Door {
         Err(refusal::contended())
     }
 
-    async fn read(&self, admitted: &Admitted) -> Result<Reply, ErrorReply> {
-        if let Some(answer) = self.read_now(admitted) {
+    async fn read(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
+        let looks_around = looks_around(&admitted.command);
+        if !looks_around && let Some(answer) = self.read_now(&admitted) {
             return answer;
         }
         let view = self.0.node.read().await.map_err(unreadable)?;
         if is_point_read(&admitted.command) {
             self.0.counters.increment(Metric::SlowReads);
         }
-        read(&view, admitted)
+        let bytes_max = self.0.report.frame_len_max;
+        let mut allowance = Allowance::bytes(bytes_max);
+        let answer = if looks_around {
+            let look = move || look(&view.reader.root(), &admitted, view.now_ms, &mut allowance);
+            self.0.long_reads.run(look).await?
+        } else {
+            view.reader.query(&admitted.command, view.now_ms, &mut allowance)
+        };
+        answered(answer, bytes_max)
     }
 
     /// Answers a queue of reads from one state of the keys.
-    async fn read_together(&self, queue: &[Admitted]) -> Result<Reply, ErrorReply> {
+    async fn read_together(&self, queue: Vec<Admitted>, bytes_max: usize) -> Result<Reply, ErrorReply> {
         let view = self.0.node.read().await.map_err(unreadable)?;
-        let root = view.reader.root();
-        let answers = queue.iter().map(|admitted| match &admitted.command {
-            Command::Ping { message } => Ok(pong(message.as_ref())),
-            command => root.query(command, view.now_ms).ok_or_else(refusal::unsupported),
-        });
-        answers.collect::<Result<_, _>>().map(Reply::Exec)
+        let allowance = Allowance::bytes(bytes_max);
+        if let Some(root) = view.reader.try_root() {
+            let answer = look_together(&root, &queue, view.now_ms, allowance.with_looks(LOOKS_INLINE_MAX));
+            if answer != Err(Exceeded::Looks) {
+                return answered(answer, bytes_max);
+            }
+        }
+        let look = move || look_together(&view.reader.root(), &queue, view.now_ms, allowance);
+        answered(self.0.long_reads.run(look).await?, bytes_max)
+    }
+
+    /// The state between two log entries. Waits elsewhere for one that is being applied.
+    async fn root(&self) -> Result<Root, ErrorReply> {
+        let reader = self.0.reader.clone();
+        match reader.try_root() {
+            Some(root) => Ok(root),
+            None => self.0.long_reads.run(move || reader.root()).await,
+        }
     }
 
     /// The commands that neither read nor change keys one by one.
     async fn administer(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
         let who = admitted.who.clone().ok_or_else(refusal::login_required)?;
         match &admitted.command {
-            Command::Info => Ok(self.info()),
+            Command::Info => Ok(self.info(&self.root().await?)),
             Command::Metrics => Ok(Reply::Entries(self.metrics().entries())),
             Command::MetricsProm => Ok(Reply::Value(self.metrics().prometheus().into())),
             Command::Health => Ok(self.health()),
@@ -196,14 +248,60 @@ fn is_point_read(command: &Command) -> bool {
     )
 }
 
-fn read(view: &View, admitted: &Admitted) -> Result<Reply, ErrorReply> {
+/// Whether the command may look at any number of keys.
+fn looks_around(command: &Command) -> bool {
+    matches!(command, Command::List | Command::Scan { .. } | Command::Count | Command::DbSize)
+}
+
+/// The answer to a read, from one state of the keys; none for what is no read.
+fn look(
+    root: &Root,
+    admitted: &Admitted,
+    now_ms: u64,
+    allowance: &mut Allowance,
+) -> Result<Option<Reply>, Exceeded> {
     match (&admitted.command, &admitted.who) {
         (Command::Scan { cursor, pattern, count }, Some(who)) => {
-            let root = view.reader.root();
-            let page = root.scan(*cursor, pattern.as_ref(), *count, view.now_ms, &mut who.scans().lock());
-            Ok(Reply::Scan(only_readable(page, who)))
+            let places = &mut who.scans().lock();
+            let page = root.scan(*cursor, pattern.as_ref(), *count, now_ms, places, allowance)?;
+            Ok(Some(Reply::Scan(only_readable(page, who))))
         }
-        (command, _) => view.reader.query(command, view.now_ms).ok_or_else(refusal::unsupported),
+        (command, _) => root.query(command, now_ms, allowance),
+    }
+}
+
+/// The answers to a queue of reads.
+fn look_together(
+    root: &Root,
+    queue: &[Admitted],
+    now_ms: u64,
+    mut allowance: Allowance,
+) -> Result<Option<Reply>, Exceeded> {
+    let mut replies = Vec::with_capacity(queue.len());
+    allowance.take_bytes(EXEC_ANSWER_BYTES)?;
+    for admitted in queue {
+        allowance.take_bytes(EXEC_TAG_BYTES)?;
+        let reply = match &admitted.command {
+            Command::Ping { message } => {
+                let reply = pong(message.as_ref());
+                allowance.take_bytes(reply.encoded_len())?;
+                Some(reply)
+            }
+            command => root.query(command, now_ms, &mut allowance)?,
+        };
+        match reply {
+            Some(reply) => replies.push(reply),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(Reply::Exec(replies)))
+}
+
+/// What a client is told of a read.
+fn answered(answer: Result<Option<Reply>, Exceeded>, bytes_max: usize) -> Result<Reply, ErrorReply> {
+    match answer {
+        Ok(reply) => reply.ok_or_else(refusal::unsupported),
+        Err(Exceeded::Bytes | Exceeded::Looks) => Err(refusal::answer_too_large(bytes_max)),
     }
 }
 
@@ -225,6 +323,9 @@ fn pong(message: Option<&Text>) -> Reply {
 /// What a client is told when a proposal was not carried out.
 pub(crate) fn refused(error: ProposeError) -> ErrorReply {
     match error {
+        ProposeError::Failed(failure) if failure.code() == Code::FrameTooLarge => {
+            ErrorReply::new(failure.code(), failure.to_string())
+        }
         ProposeError::Failed(failure) => refusal::engine(failure.code(), failure),
         ProposeError::Stale => refusal::contended(),
         ProposeError::NotLeader { .. } => refusal::not_leader(),

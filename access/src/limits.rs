@@ -8,3 +8,11 @@ pub(crate) const SCAN_PLACES_MAX: usize = 16;
 
 /// Logical backups that are written or read at once. Each takes memory in proportion to a frame.
 pub(crate) const DOCUMENTS_AT_ONCE_MAX: usize = 2;
+
+/// Reads of many keys that are answered at once off the threads that serve connections. Each takes memory for
+/// one frame; the others wait in order.
+pub(crate) const LONG_READS_AT_ONCE_MAX: usize = 2;
+
+/// Keys that a read may look at where connections are served: about as long as a batch of point reads takes.
+/// What needs more begins anew elsewhere.
+pub(crate) const LOOKS_INLINE_MAX: usize = 512;

@@ -78,6 +78,8 @@ named! {
     record_unwritable, AuthStoreSerializationFailure, "auth store serialization failed: {}";
     /// An access record cannot be read.
     record_unreadable, AuthStoreDeserializationFailure, "auth store deserialization failed: {}";
+    /// An answer that takes more than this many bytes.
+    answer_too_large, FrameTooLarge, "frame too large: the answer exceeds maximum {} bytes";
     /// A backup that no frame of this many bytes can carry.
     backup_too_large, FrameTooLarge, "frame too large: the backup exceeds maximum {} bytes";
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use vaylix_consensus::{Role, Status};
+use vaylix_engine::state::Root;
 use vaylix_proto::{NamedValue, Reply};
 
 use crate::counters::{Counters, Metric};
@@ -127,7 +128,7 @@ impl Door {
     }
 
     /// INFO: everything, sorted by name.
-    pub(crate) fn info(&self) -> Reply {
+    pub(crate) fn info(&self, root: &Root) -> Reply {
         let status = self.0.node.status();
         let mut entries = Entries::default();
         entries.add("health.status", Health::of(&status).name());
@@ -139,7 +140,7 @@ impl Door {
         self.add_replication(&mut entries, &status);
         self.add_runtime(&mut entries);
         self.add_security(&mut entries);
-        self.add_server(&mut entries, &status);
+        self.add_server(&mut entries, &status, root);
         entries.sort().reply()
     }
 
@@ -226,9 +227,9 @@ impl Door {
             .add("security.tls_mode", if report.tls { "tls" } else { "plaintext" });
     }
 
-    fn add_server(&self, entries: &mut Entries, status: &Status) {
+    fn add_server(&self, entries: &mut Entries, status: &Status, root: &Root) {
         let report = &self.0.report;
-        let view = self.0.node.local();
+        let now_ms = self.0.node.local().now_ms;
         let compression = if report.compression { "zstd" } else { "none" };
         let threshold = if report.compression { report.compression_threshold_bytes } else { 0 };
         entries
@@ -236,7 +237,7 @@ impl Door {
             .add("server.mode", if status.voters > 1 { "primary-replica" } else { "single-node" })
             .add("server.version", &report.version)
             .add("storage.engine_version", ENGINE_VERSION)
-            .add("storage.key_count", view.reader.root().live_count(view.now_ms))
+            .add("storage.key_count", root.live_count(now_ms))
             .add("storage.last_applied_sequence", status.applied_index)
             .add("transport.compression", compression)
             .add("transport.compression_mode", compression)

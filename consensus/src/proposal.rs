@@ -25,7 +25,13 @@ pub enum Payload {
     /// One command about keys.
     Command(Command),
     /// Commands about keys, all or none, at one point in time. Answered with [`Reply::Exec`](vaylix_proto::Reply).
-    Transaction(Vec<Command>),
+    Transaction {
+        /// The commands, in order.
+        commands: Vec<Command>,
+        /// Bytes that the answer may take as the payload of a response. If it takes more, nothing happens and the
+        /// answer is [`ApplyError::AnswerTooLarge`].
+        answer_bytes_max: usize,
+    },
     /// Replaces the whole keyspace in one step, however large. A large one is prepared by several log entries.
     Restore(Vec<RestoreEntry<'static>>),
     /// Changes records of the system part, if its revision is still the expected one.
@@ -51,7 +57,7 @@ impl Change {
     pub(crate) fn new(payload: Payload) -> Result<Self, ProposeError> {
         let commands = match &payload {
             Payload::Command(command) => std::slice::from_ref(command),
-            Payload::Transaction(commands) => commands,
+            Payload::Transaction { commands, .. } => commands,
             Payload::Restore(_) | Payload::System { .. } => &[],
         };
         if commands.iter().all(|command| Op::from_command(command).is_some()) {
@@ -65,7 +71,10 @@ impl Change {
     pub(crate) fn op(&self) -> Op<'_> {
         match self {
             Self::Proposed(Payload::Command(command)) => step(command),
-            Self::Proposed(Payload::Transaction(commands)) => Op::Exec(commands.iter().map(step).collect()),
+            Self::Proposed(Payload::Transaction { commands, answer_bytes_max }) => Op::ExecWithin {
+                steps: commands.iter().map(step).collect(),
+                answer_bytes_max: *answer_bytes_max as u64,
+            },
             Self::Proposed(Payload::Restore(entries)) => {
                 Op::Restore { entries: entries.iter().map(borrow_entry).collect() }
             }

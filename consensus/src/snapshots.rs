@@ -54,7 +54,10 @@ impl Snapshots {
     /// as far as it need not be retained.
     pub(crate) async fn take(&self) -> Result<(), SnapshotError> {
         let _turn = self.turn.lock().await;
-        let Some(view) = self.machine.view() else { return Ok(()) };
+        // Where connections are served nobody waits for an entry that is being applied.
+        let machine = self.machine.clone();
+        let view = tokio::task::spawn_blocking(move || machine.view()).await;
+        let Some(view) = view.map_err(|_cancelled| SnapshotError::Closed)? else { return Ok(()) };
         let last = view.record_index();
         if self.machine.stored().is_some_and(|stored| stored.record_index() == last) {
             return Ok(());

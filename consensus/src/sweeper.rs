@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use vaylix_engine::state::Reader;
 use vaylix_proto::Reply;
@@ -33,7 +34,7 @@ impl Sweeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            while self.gate.is_open() && self.is_due() {
+            while self.gate.is_open() && self.is_due().await {
                 match self.sweep().await {
                     Ok(()) => {}
                     Err(ProposeError::Closed) => return,
@@ -46,9 +47,16 @@ impl Sweeper {
         }
     }
 
-    fn is_due(&self) -> bool {
+    async fn is_due(&self) -> bool {
         let now_ms = self.reader.now(clock::now_ms());
-        self.reader.root().first_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms)
+        let reader = self.reader.clone();
+        let root = match reader.try_root() {
+            Some(root) => Ok(root),
+            // A batch that takes long is not waited for where connections are served.
+            None => spawn_blocking(move || reader.root()).await,
+        };
+        let deadline_ms = root.ok().and_then(|root| root.first_deadline_ms());
+        deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms)
     }
 
     async fn sweep(&self) -> Result<(), ProposeError> {

@@ -285,7 +285,10 @@ fn a_transaction_of_a_mebibyte_is_all_or_nothing_and_survives() {
     life(async {
         let node = Node::start(config(&temp)).await.unwrap();
         let mut commands: Vec<_> = (0..16).map(|i| set(&format!("k{i}"), large(i))).collect();
-        let transaction = |commands| Proposal { access_revision: 0, payload: Payload::Transaction(commands) };
+        let transaction = |commands| Proposal {
+            access_revision: 0,
+            payload: Payload::Transaction { commands, answer_bytes_max: 1 << 20 },
+        };
         let Ok(Reply::Exec(replies)) = node.propose(transaction(commands.clone())).await else { panic!() };
         assert_eq!(replies, vec![Reply::Ok; 16]);
         commands.push(Command::Incr { key: "k1".into() });

@@ -184,6 +184,16 @@ pub enum Op<'a> {
     /// Steps are the operations above.
     #[serde(rename = "X")]
     Exec(#[serde(borrow)] Vec<Op<'a>>),
+    /// A transaction that is not carried out if its answer would be too large: the limit is what the asker can
+    /// receive, and part of the operation so that every node decides alike.
+    #[serde(rename = "XB")]
+    ExecWithin {
+        /// The steps, as in [`Op::Exec`].
+        #[serde(borrow)]
+        steps: Vec<Op<'a>>,
+        /// Bytes that the answer may take on the wire, encoded as the payload of a response.
+        answer_bytes_max: u64,
+    },
     /// Removes expired keys, earliest deadline first.
     #[serde(rename = "SW")]
     Sweep {
@@ -350,8 +360,11 @@ impl<'a> Batch<'a> {
         if !matches!(bool::deserialize(&mut decoder), Err(rmp_serde::decode::Error::InvalidMarkerRead(_))) {
             return Err(DecodeError::Trailing);
         }
-        let steps_only = |op: &Op<'_>| !matches!(op, Op::Exec(steps) if !steps.iter().all(Op::is_step));
-        if batch.ops.iter().all(steps_only) { Ok(batch) } else { Err(DecodeError::Nested) }
+        if batch.ops.iter().all(|op| op.steps().iter().all(Op::is_step)) {
+            Ok(batch)
+        } else {
+            Err(DecodeError::Nested)
+        }
     }
 }
 
@@ -410,12 +423,51 @@ impl<'a> Op<'a> {
         })
     }
 
+    /// The steps of a transaction; none for anything else.
+    fn steps(&self) -> &[Self] {
+        match self {
+            Op::Exec(steps) | Op::ExecWithin { steps, .. } => steps,
+            _ => &[],
+        }
+    }
+
+    /// Whether the answer may hold values or keys, so that its length depends on the state.
+    #[must_use]
+    pub fn tells_values(&self) -> bool {
+        match self {
+            Op::Get { .. }
+            | Op::MGet { .. }
+            | Op::GetDel { .. }
+            | Op::GetEx { .. }
+            | Op::Scan { .. }
+            | Op::List
+            | Op::Ping { .. } => true,
+            Op::Set { return_previous, .. } => *return_previous,
+            _ => false,
+        }
+    }
+
+    /// Whether applying it takes a time that grows with the number of keys, rather than with its own length.
+    #[must_use]
+    pub fn visits_many_keys(&self) -> bool {
+        matches!(
+            self,
+            Op::List
+                | Op::Scan { .. }
+                | Op::Clear
+                | Op::Restore { .. }
+                | Op::RestorePart { .. }
+                | Op::RestoreCommit { .. }
+        ) || self.steps().iter().any(Op::visits_many_keys)
+    }
+
     /// Whether this may be a step of a transaction.
     #[must_use]
     pub fn is_step(&self) -> bool {
         !matches!(
             self,
             Op::Exec(_)
+                | Op::ExecWithin { .. }
                 | Op::Sweep { .. }
                 | Op::Restore { .. }
                 | Op::RestorePart { .. }
@@ -448,7 +500,7 @@ impl<'a> Op<'a> {
             Op::Scan { pattern, .. } => pattern.map_or(0, str::len),
             Op::Ping { message } => message.map_or(0, str::len),
             Op::Clear | Op::Count | Op::List | Op::Sweep { .. } | Op::RestoreCommit { .. } => 0,
-            Op::Exec(steps) => steps.iter().map(Op::size_estimate_bytes).sum(),
+            Op::Exec(steps) | Op::ExecWithin { steps, .. } => steps.iter().map(Op::size_estimate_bytes).sum(),
             Op::Restore { entries } | Op::RestorePart { entries, .. } => {
                 entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
             }

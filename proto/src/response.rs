@@ -152,6 +152,33 @@ impl Command {
     }
 }
 
+impl Reply {
+    /// How many bytes the payload of a response with this reply takes, without encoding it.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Self::Ok | Self::NotFound => 0,
+            Self::Value(value) => sum([4, value.len()]),
+            Self::Bool(_) => 1,
+            Self::Count(_) | Self::Integer(_) => 8,
+            Self::Entries(entries) => {
+                let entry = |entry: &NamedValue| sum([2, entry.name.len(), 4, entry.value.len()]);
+                sum([4, sum(entries.iter().map(entry))])
+            }
+            Self::Strings(slots) => {
+                let slot = |slot: &Option<Bytes>| slot.as_ref().map_or(1, |value| sum([1, 4, value.len()]));
+                sum([4, sum(slots.iter().map(slot))])
+            }
+            Self::Scan(page) => sum([8, 4, sum(page.keys.iter().map(|key| sum([2, key.len()])))]),
+            Self::Exec(results) => sum([4, sum(results.iter().map(|result| sum([1, result.encoded_len()])))]),
+        }
+    }
+}
+
+fn sum(lens: impl IntoIterator<Item = usize>) -> usize {
+    lens.into_iter().fold(0, usize::saturating_add)
+}
+
 /// Appends the body of a response.
 ///
 /// # Errors

@@ -165,3 +165,83 @@ fn a_backup_that_fits_in_no_frame_is_refused() {
         assert_eq!(main.line("backup").await, refusal);
     });
 }
+
+#[test]
+fn a_listing_that_fits_in_no_frame_is_refused_alone_and_in_transactions() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let value = "x".repeat(262_144);
+        for n in 0..33 {
+            assert_eq!(main.line(&format!("set k{n} {value}")).await, "OK");
+        }
+        let refusal = "ERROR [TRN-006] Frame Too Large: frame too large: the answer exceeds maximum 8388";
+        assert_eq!(main.line("list").await, format!("{refusal}608 bytes"));
+        let keys: Vec<String> = (0..33).map(|n| format!("k{n}")).collect();
+        assert_eq!(main.line(&format!("mget {}", keys.join(" "))).await, format!("{refusal}608 bytes"));
+        main.says("> multi\nOK\n> get k1\nQUEUED\n> list\nQUEUED").await;
+        assert_eq!(main.line("exec").await, format!("{refusal}591 bytes"));
+        main.says("> multi\nOK\n> set new 1\nQUEUED\n> del k0 k1 k2\nQUEUED\n> list\nQUEUED").await;
+        assert!(main.line("exec").await.starts_with("OK | 3 | k10="), "what is left fits");
+        main.says("> multi\nOK\n> del new\nQUEUED\n> list\nQUEUED\n> get k9\nQUEUED\n> list\nQUEUED").await;
+        let failed = format!("{refusal}591 bytes (command 4 of the transaction)");
+        assert_eq!(main.line("exec").await, failed);
+        main.says("> get new\n1\n> exists k0\nfalse").await;
+    });
+}
+
+#[test]
+fn a_transaction_answers_what_its_session_can_receive_and_not_a_byte_more() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        main.says("> set k 12345\nOK").await;
+        // The count of results, and for each its tag: a value with its length, nothing, a number.
+        for (lines, len) in [
+            (["get k", "ping", "ttl k"], 4 + 3 + 9 + 8 + 8),
+            (["get k", "set new 1", "ttl k"], 4 + 3 + 9 + 8),
+        ] {
+            for (answer_bytes_max, fits) in [(len - 1, false), (len, true)] {
+                main.answer_bytes_max = answer_bytes_max;
+                main.says("> multi\nOK").await;
+                for line in lines {
+                    assert_eq!(main.line(line).await, "QUEUED");
+                }
+                let answer = main.line("exec").await;
+                assert_eq!(!answer.starts_with("ERROR [TRN-006]"), fits, "{lines:?} {answer}");
+                let is_written = if fits && lines[1] != "ping" { "true" } else { "false" };
+                assert_eq!(main.line("exists new").await, is_written);
+            }
+        }
+    });
+}
+
+/// Whether a page is found where connections are served or elsewhere, it is the same page.
+#[test]
+fn scans_of_many_keys_remember_their_places() {
+    run(async |dir| {
+        let server = Server::start(&dir, required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        for hundred in 0..20 {
+            let pairs: Vec<String> = (0..100).map(|n| format!("k{hundred:02}{n:02} v")).collect();
+            assert_eq!(main.line(&format!("mset {}", pairs.join(" "))).await, "OK");
+        }
+        main.says(
+            "> scan 0 match *99 count 2
+             cursor=2, keys=[k0099, k0199]
+             > del k0099
+             1
+             > scan 2 match *99 count 2
+             cursor=4, keys=[k0299, k0399]
+             > scan 0 match *nothing*
+             cursor=0, keys=[]
+             > scan 0 match k1999*
+             cursor=0, keys=[k1999]
+             > count
+             1999",
+        )
+        .await;
+        let listed = main.line("list").await;
+        assert_eq!(listed.matches("=v").count(), 1999);
+    });
+}

@@ -84,7 +84,12 @@ impl Server {
 
     /// A session of nobody yet.
     pub(crate) fn connect(&self) -> Session {
-        Session { door: self.door.clone(), who: self.door.arrival(), transaction: None }
+        Session {
+            door: self.door.clone(),
+            who: self.door.arrival(),
+            transaction: None,
+            answer_bytes_max: 8_388_591,
+        }
     }
 
     pub(crate) async fn login(&self, user: &str, password: &str) -> Session {
@@ -115,6 +120,8 @@ pub(crate) struct Session {
     pub(crate) door: Door,
     pub(crate) who: Option<Identity>,
     transaction: Option<Vec<Admitted>>,
+    /// Bytes of a transaction's answer that it can receive.
+    pub(crate) answer_bytes_max: usize,
 }
 
 impl Session {
@@ -144,7 +151,7 @@ impl Session {
             }
             Admission::Commit => {
                 let queue = self.transaction.take().expect("open");
-                self.door.commit(queue).await
+                self.door.commit(queue, self.answer_bytes_max).await
             }
             Admission::Discard => {
                 self.transaction = None;

@@ -10,12 +10,12 @@
 //! | Kind | Name | Rest |
 //! |---|---|---|
 //! | 0 | blank | nothing: a leader's first entry of its term |
-//! | 1 | batch | an encoded [`Batch`](vaylix_engine::op::Batch) |
+//! | 1 | batch | an encoded [`Batch`] |
 //! | 2 | membership | openraft's `Membership` in MessagePack, structs as maps |
 
 use bytes::Bytes;
 use openraft::{BasicNode, CommittedLeaderId, EntryPayload, LogId, StoredMembership};
-use vaylix_engine::op::DecodeError;
+use vaylix_engine::op::{Batch, DecodeError};
 use vaylix_engine::sequence::Sequence;
 use vaylix_engine::wal::{Record, RecordId};
 
@@ -90,6 +90,14 @@ pub(crate) fn to_entry(record: Record) -> Result<Entry, BadRecord> {
         Some((&kind, _)) => return Err(BadRecord::UnknownKind { index, kind }),
     };
     Ok(Entry { log_id: log_id(&record.id), payload })
+}
+
+/// What an entry does to the state; none for entries without operations.
+pub(crate) fn batch(entry: &Entry) -> Result<Option<Batch<'_>>, BadRecord> {
+    let EntryPayload::Normal(body) = &entry.payload else { return Ok(None) };
+    let index = sequence(entry.log_id.index).get();
+    let (_kind, batch) = body.bytes.split_first().ok_or(BadRecord::Empty(index))?;
+    Batch::decode(batch).map(Some).map_err(|source| BadRecord::Batch { index, source })
 }
 
 /// Describes a snapshot. Two at the same position are the same, so the position names it.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use vaylix_engine::error::StorageError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
-use vaylix_engine::op::Batch;
+use vaylix_engine::op::{Batch, Op};
 use vaylix_engine::snapshot::Info;
 use vaylix_engine::state::{Reader, Root, State};
 use vaylix_engine::wal;
@@ -34,8 +34,12 @@ pub(crate) struct Machine {
     gate: Arc<Gate>,
     dir: DataDir,
     keyring: Arc<Keyring>,
-    /// The snapshot on disk. Held while one is written, so that there is one writer at a time.
+    /// The number of the last applied record, for those who do not wait for the lock.
+    applied_record: AtomicU64,
+    /// The snapshot on disk.
     stored: Mutex<Option<Stored>>,
+    /// Held while a snapshot is written, so that there is one writer at a time.
+    storing: Mutex<()>,
     /// Bytes of log on disk whose entries were applied by this process, and how many of them the stored snapshot covers.
     log_bytes: AtomicU64,
     log_bytes_stored: AtomicU64,
@@ -95,7 +99,9 @@ impl Machine {
             gate,
             dir,
             keyring,
+            applied_record: AtomicU64::new(last_applied.map_or(0, |id| codec::record_id(&id).index)),
             stored: Mutex::new(stored),
+            storing: Mutex::default(),
             log_bytes: AtomicU64::new(0),
             log_bytes_stored: AtomicU64::new(0),
             log_bytes_max,
@@ -119,7 +125,7 @@ impl Machine {
 
     /// The number of the last applied record, 0 when there is none.
     pub(crate) fn applied_record_index(&self) -> u64 {
-        self.core.lock().last_applied.map_or(0, |id| codec::record_id(&id).index)
+        self.applied_record.load(Ordering::Acquire)
     }
 
     /// Whether this node alone decides, by the last applied membership.
@@ -136,11 +142,21 @@ impl Machine {
     }
 
     /// Applies one committed entry.
-    pub(crate) fn apply(&self, entry: Entry) -> Result<Applied, BadRecord> {
-        no_panic("applying a log entry", || self.apply_next(entry))
+    pub(crate) fn apply(&self, entry: &Entry) -> Result<Applied, BadRecord> {
+        no_panic("applying a log entry", || Ok(self.apply_next(entry, codec::batch(entry)?.as_ref())))
     }
 
-    fn apply_next(&self, entry: Entry) -> Result<Applied, BadRecord> {
+    /// The same, unless that may take long: then nothing has happened.
+    pub(crate) fn apply_briefly(&self, entry: &Entry) -> Result<Option<Applied>, BadRecord> {
+        no_panic("applying a log entry", || {
+            let batch = codec::batch(entry)?;
+            let is_long = batch.as_ref().is_some_and(|batch| batch.ops.iter().any(Op::visits_many_keys));
+            Ok((!is_long).then(|| self.apply_next(entry, batch.as_ref())))
+        })
+    }
+
+    /// `batch` is what the entry holds.
+    fn apply_next(&self, entry: &Entry, batch: Option<&Batch<'_>>) -> Applied {
         let Entry { log_id, payload } = entry;
         let at = codec::sequence(log_id.index);
         let body_len = match &payload {
@@ -148,36 +164,27 @@ impl Machine {
             EntryPayload::Blank | EntryPayload::Membership(_) => 0,
         };
         let mut core = self.core.lock();
-        self.count(wal::size_alone_bytes(body_len));
-        let outcomes = match payload {
-            EntryPayload::Blank => {
+        // Many small entries take several times their content.
+        self.log_bytes.fetch_add(wal::size_alone_bytes(body_len), Ordering::Relaxed);
+        let outcomes = match (batch, payload) {
+            (Some(batch), _) => core.state.apply(at, batch),
+            (None, payload) => {
                 core.state.skip(at);
-                Vec::new()
-            }
-            EntryPayload::Normal(body) => {
-                let batch = Batch::decode(&body.bytes[1..])
-                    .map_err(|source| BadRecord::Batch { index: at.get(), source })?;
-                core.state.apply(at, &batch)
-            }
-            EntryPayload::Membership(membership) => {
-                core.state.skip(at);
-                self.gate.membership(log_id.index, is_sole_voter(&membership, self.node));
-                core.membership = StoredMembership::new(Some(log_id), membership);
+                if let EntryPayload::Membership(membership) = payload {
+                    self.gate.membership(log_id.index, is_sole_voter(membership, self.node));
+                    core.membership = StoredMembership::new(Some(*log_id), membership.clone());
+                }
                 Vec::new()
             }
         };
-        core.last_applied = Some(log_id);
+        core.last_applied = Some(*log_id);
         drop(core);
-        self.gate.applied(Leadership { term: log_id.leader_id.term, node: log_id.leader_id.node_id });
-        Ok(Applied(outcomes))
-    }
-
-    /// Counts what an entry takes on disk: many small ones take several times their content.
-    fn count(&self, bytes: u64) {
-        self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.applied_record.store(codec::record_id(log_id).index, Ordering::Release);
         if self.is_snapshot_due() {
             self.snapshot_due.notify_one();
         }
+        self.gate.applied(Leadership { term: log_id.leader_id.term, node: log_id.leader_id.node_id });
+        Applied(outcomes)
     }
 
     /// Whether enough has been applied since the stored snapshot to take the next one.
@@ -210,15 +217,17 @@ impl Machine {
 
     /// Makes a view the snapshot on disk, unless that is at least as new. Blocks until it is durable.
     pub(crate) fn store(&self, view: &View) -> Result<Stored, StorageError> {
-        let mut stored = self.stored.lock();
-        if let Some(stored) = &*stored
+        let _storing = self.storing.lock();
+        if let Some(stored) = self.stored()
             && stored.meta.last_log_id >= view.meta.last_log_id
         {
-            return Ok(stored.clone());
+            return Ok(stored);
         }
         let info = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root)?;
         self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
-        Ok(stored.insert(Stored { meta: view.meta.clone(), info }).clone())
+        let stored = Stored { meta: view.meta.clone(), info };
+        *self.stored.lock() = Some(stored.clone());
+        Ok(stored)
     }
 
     /// Replaces the state with one received from the leader, on disk first.
@@ -235,6 +244,7 @@ impl Machine {
         let mut core = self.core.lock();
         core.state.replace(view.root);
         core.last_applied = Some(last);
+        self.applied_record.store(codec::record_id(&last).index, Ordering::Release);
         core.membership = meta.last_membership.clone();
         if let Some(at) = core.membership.log_id() {
             self.gate.membership(at.index, is_sole_voter(core.membership.membership(), self.node));

@@ -181,7 +181,7 @@ fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) ->
                 return Ok(());
             }
             next = codec::sequence(entry.log_id.index).next().get();
-            machine.apply(entry).map_err(|error| unreadable(dir, error))?;
+            machine.apply(&entry).map_err(|error| unreadable(dir, error))?;
         }
         if said.elapsed() >= PROGRESS_EVERY {
             tracing::info!(entry = next - 1, of = last, "replaying the log");

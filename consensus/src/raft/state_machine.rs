@@ -52,11 +52,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         for entry in entries {
             let large = matches!(&entry.payload,
                 EntryPayload::Normal(body) if body.bytes.len() > APPLY_INLINE_BYTES_MAX);
-            applied.push(if large {
-                let machine = self.machine.clone();
-                blocking(move || machine.apply(entry).map_err(fault::apply)).await?
-            } else {
-                self.machine.apply(entry).map_err(fault::apply)?
+            let brief =
+                if large { None } else { self.machine.apply_briefly(&entry).map_err(fault::apply)? };
+            applied.push(match brief {
+                Some(applied) => applied,
+                None => {
+                    let machine = self.machine.clone();
+                    blocking(move || machine.apply(&entry).map_err(fault::apply)).await?
+                }
             });
         }
         Ok(applied)

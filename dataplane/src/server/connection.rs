@@ -33,9 +33,9 @@ use vaylix_proto::{ErrorReply, Reply};
 
 use super::attend::Server;
 use super::caps::{HOUSEKEEPING_EVERY, READ_BYTES_MAX, READ_BYTES_MIN, REQUESTS_PER_TURN, WRITE_STALL_MAX};
-use super::fit;
 use super::registry::Member;
 use super::replies::{Outbox, Replies, Unanswerable};
+use super::reply_len::{PREFIX_LEN, value_body_len};
 use super::session::{Session, Step, check_deadline, deadline, deadline_exceeded};
 
 /// Why a connection ended.
@@ -292,17 +292,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         admitted: Admitted,
     ) -> Result<Option<Result<Reply, ErrorReply>>, End> {
         let mut bytes = request.payload.len();
-        if fit::tells_a_value(admitted.command()) {
-            let value_bytes_max = self.server.door.limits().value_bytes_max;
-            if fit::value_answer_len(value_bytes_max) > self.replies.outbox().body_len_max() {
-                // The value may be one that this connection is about to write.
-                self.settle().await?;
-            }
-            let len = fit::answer_len(admitted.command(), &mut |read| self.session.probe(read));
+        if let Some(told) = self.told_value_len(&admitted).await? {
+            let len = value_body_len(told);
             if len > self.replies.outbox().body_len_max() {
                 return Ok(Some(Err(self.replies.outbox().too_large(len))));
             }
-            bytes += len.max(value_bytes_max);
+            bytes += len.max(self.server.door.limits().value_bytes_max);
         }
         let deadline = deadline(request, self.clock.received_at);
         let submit = async {
@@ -320,6 +315,23 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             }
             None => Ok(Some(Err(deadline_exceeded()))),
         }
+    }
+
+    /// The length of the value that a write would answer and destroy. If that value did not fit in the negotiated
+    /// frame, the change would have happened while its answer were lost, so the caller refuses it beforehand.
+    ///
+    /// Only another connection that replaces the value by a longer one between this and the write can still
+    /// outgrow the frame. Where values of the greatest permitted length fit in it, as they do unless the client has
+    /// asked for small frames, nobody can.
+    async fn told_value_len(&mut self, admitted: &Admitted) -> Result<Option<usize>, End> {
+        let len = self.server.door.told_value_len(admitted);
+        let longest = value_body_len(self.server.door.limits().value_bytes_max);
+        if len.is_none() || longest <= self.replies.outbox().body_len_max() {
+            return Ok(len);
+        }
+        // The value may be one that this connection is about to write.
+        self.settle().await?;
+        Ok(self.server.door.told_value_len(admitted))
     }
 
     async fn alone(&mut self, admitted: Admitted) -> Result<Reply, ErrorReply> {
@@ -341,9 +353,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     async fn commit(&mut self) -> Result<Reply, ErrorReply> {
         let outbox = self.replies.outbox();
-        let queue =
-            self.session.take_transaction(outbox.body_len_max()).map_err(|len| outbox.too_large(len))?;
-        let commit = Box::pin(self.server.door.commit(queue));
+        // Not even an empty answer fits in frames as short as the prefix.
+        let answer_bytes_max = outbox.body_len_max().saturating_sub(PREFIX_LEN);
+        let commit = Box::pin(self.server.door.commit(self.session.take_transaction(), answer_bytes_max));
         let reply = meanwhile(self.stream, outbox, commit).await?;
         self.server.door.counters().increment(Metric::TransactionsCommitted);
         Ok(reply)

@@ -10,13 +10,12 @@
 //! | `session` | identity, transaction, rate, and the order of checks; waits for nothing |
 //! | `transaction` | what is queued between MULTI and EXEC |
 //! | `replies` | answers in the order of the requests |
-//! | `fit`, `reply_len` | refuses what could not be answered |
+//! | `reply_len` | how long a reply is, before it is encoded |
 //! | `caps` | every bound |
 
 mod attend;
 mod caps;
 mod connection;
-mod fit;
 mod handshake;
 mod listener;
 mod registry;

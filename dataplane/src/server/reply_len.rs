@@ -9,31 +9,18 @@ use vaylix_proto::{ErrorReply, Reply};
 /// Request id and status.
 pub(crate) const PREFIX_LEN: usize = 17;
 
+/// The body that answers a value of `value_len` bytes.
+pub(crate) fn value_body_len(value_len: usize) -> usize {
+    PREFIX_LEN + 4 + value_len
+}
+
 /// The body that carries this reply.
 pub(crate) fn body_len(answer: &Result<Reply, ErrorReply>) -> usize {
     PREFIX_LEN
         + match answer {
-            Ok(reply) => payload_len(reply),
+            Ok(reply) => reply.encoded_len(),
             Err(error) => 8 + error.code.len() + error.name.len() + error.message.len(),
         }
-}
-
-/// The payload of a reply.
-pub(crate) fn payload_len(reply: &Reply) -> usize {
-    match reply {
-        Reply::Ok | Reply::NotFound => 0,
-        Reply::Value(value) => 4 + value.len(),
-        Reply::Bool(_) => 1,
-        Reply::Count(_) | Reply::Integer(_) => 8,
-        Reply::Entries(entries) => {
-            4 + entries.iter().map(|entry| 6 + entry.name.len() + entry.value.len()).sum::<usize>()
-        }
-        Reply::Strings(slots) => {
-            4 + slots.iter().map(|slot| slot.as_ref().map_or(1, |value| 5 + value.len())).sum::<usize>()
-        }
-        Reply::Scan(page) => 12 + page.keys.iter().map(|key| 2 + key.len()).sum::<usize>(),
-        Reply::Exec(results) => 4 + results.iter().map(|result| 1 + payload_len(result)).sum::<usize>(),
-    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ use vaylix_proto::reply::QUEUED;
 use vaylix_proto::request::Request;
 use vaylix_proto::{Code, Command, ErrorReply, Reply, Text};
 
-use super::fit;
 use super::transaction::{TooLarge, Transaction};
 
 /// What to do about a request.
@@ -154,30 +153,8 @@ impl Session {
     }
 
     /// Takes the open transaction out to be carried out: whatever becomes of it, it is over.
-    ///
-    /// # Errors
-    /// The length of its answer, if that is above `body_len_max` and commands would have changed something.
-    /// The transaction stays open.
-    pub(crate) fn take_transaction(&mut self, body_len_max: usize) -> Result<Vec<Admitted>, usize> {
-        let Some(transaction) = self.transaction.take() else { return Ok(Vec::new()) };
-        if transaction.commands().iter().any(Admitted::is_write) {
-            let len = fit::exec_answer_len(transaction.commands(), transaction.bytes(), &mut |read| {
-                self.probe(read)
-            });
-            if len > body_len_max {
-                self.transaction = Some(transaction);
-                return Err(len);
-            }
-        }
-        Ok(transaction.into_commands())
-    }
-
-    /// Answers a read for the session's own use, if that takes no waiting.
-    pub(crate) fn probe(&mut self, command: Command) -> Option<Reply> {
-        match self.door.admit(&mut self.identity, Standing::default(), command) {
-            Ok(Admission::Run(read)) => self.door.read_now(&read)?.ok(),
-            _ => None,
-        }
+    pub(crate) fn take_transaction(&mut self) -> Vec<Admitted> {
+        self.transaction.take().map(Transaction::into_commands).unwrap_or_default()
     }
 
     fn drop_transaction(&mut self) {

@@ -46,19 +46,9 @@ impl<C> Transaction<C> {
         Ok(())
     }
 
-    /// The request bytes that are queued.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// The queued commands in order.
     pub(crate) fn into_commands(self) -> Vec<C> {
         self.commands
-    }
-
-    /// The queued commands in order.
-    pub(crate) fn commands(&self) -> &[C] {
-        &self.commands
     }
 }
 
@@ -89,7 +79,6 @@ mod tests {
         assert_eq!(transaction.queue((), 2), Err(TooLarge));
         assert_eq!(transaction.queue((), 1), Ok(()));
         assert_eq!(transaction.queue((), 1), Err(TooLarge));
-        assert_eq!(transaction.bytes(), TRANSACTION_BYTES_MAX);
-        assert_eq!(transaction.commands().len(), 2);
+        assert_eq!(transaction.into_commands().len(), 2);
     }
 }

@@ -4,6 +4,7 @@
 
 mod lifecycle;
 mod logging;
+mod long;
 mod pipeline;
 mod requests;
 mod support;

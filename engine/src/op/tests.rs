@@ -63,6 +63,7 @@ fn every_op() -> Batch<'static> {
             },
             Op::RestorePart { restore: 5, part: 0, entries: vec![] },
             Op::RestoreCommit { restore: 5, parts: 1 },
+            Op::ExecWithin { steps: vec![Op::List], answer_bytes_max: 9 },
         ],
     }
 }
@@ -150,16 +151,20 @@ fn foreign_bytes_are_refused() {
 
 #[test]
 fn transactions_do_not_nest() {
-    let nested = |op| Batch { time_ms: 0, access_revision: 0, ops: vec![Op::Exec(vec![op])] }.encode();
+    let batch = |op| Batch { time_ms: 0, access_revision: 0, ops: vec![op] }.encode();
     for op in [
         Op::Exec(vec![]),
+        Op::ExecWithin { steps: vec![], answer_bytes_max: 0 },
         Op::Sweep { limit: 1 },
         Op::Restore { entries: vec![] },
         Op::RestorePart { restore: 0, part: 0, entries: vec![] },
         Op::RestoreCommit { restore: 0, parts: 0 },
         Op::System { expect_revision: 0, changes: vec![] },
     ] {
-        assert!(matches!(Batch::decode(&nested(op)), Err(DecodeError::Nested)));
+        let within = Op::ExecWithin { steps: vec![op.clone()], answer_bytes_max: 0 };
+        for nesting in [Op::Exec(vec![op]), within] {
+            assert!(matches!(Batch::decode(&batch(nesting)), Err(DecodeError::Nested)));
+        }
     }
     // Far deeper than any stack would bear.
     let deep = [&[FORMAT, 0x93, 0, 0, 0x91][..], &b"\x81\xa1X\x91".repeat(100_000)].concat();

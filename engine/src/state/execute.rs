@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 
 use vaylix_proto::Reply;
 
+use super::allowance::{Allowance, Exceeded};
 use super::entry::Entry;
 use super::index::Changes;
 use super::keyspace::Keyspace;
@@ -43,7 +44,28 @@ impl<'a> Draft<'a> {
 
     /// Carries out one operation that is about keys. When it fails, it has changed nothing.
     pub(super) fn run(&mut self, op: &Op<'_>) -> Result<Reply, ApplyError> {
-        Ok(match *op {
+        let reply = self.run_within(op, &mut Allowance::bytes(usize::MAX))?;
+        Ok(reply.expect("no answer in memory takes more bytes than there are addresses"))
+    }
+
+    /// The same for an answer that may be too large; then it may have changed something. Takes the bytes of the
+    /// answer.
+    pub(super) fn run_within(
+        &mut self,
+        op: &Op<'_>,
+        allowance: &mut Allowance,
+    ) -> Result<Result<Reply, Exceeded>, ApplyError> {
+        let reply = match *op {
+            Op::MGet { ref keys } => {
+                return Ok(read::values(keys.iter().map(|key| self.live(key)), allowance));
+            }
+            Op::Scan { cursor, pattern, count } => {
+                let pattern = pattern.map_or(Pattern::ALL, Pattern::new);
+                let start = scan::Start::Offset(cursor);
+                let page = scan::page(self.keys, start, pattern, count, self.now_ms, allowance);
+                return Ok(page.map(|page| Reply::Scan(page.continued_from(cursor))));
+            }
+            Op::List => return Ok(read::list(self.keys, self.now_ms, allowance)),
             Op::Set { key, value, ttl_ms, when, keep_ttl, return_previous, if_version } => {
                 self.set(&Set { key, value, ttl_ms, when, keep_ttl, return_previous, if_version })
             }
@@ -76,26 +98,19 @@ impl<'a> Draft<'a> {
                 Reply::Ok
             }
             Op::Get { key } => value_or_not_found(self.live(key)),
-            Op::MGet { ref keys } => {
-                Reply::Strings(keys.iter().map(|key| self.live(key).map(Entry::value_shared)).collect())
-            }
             Op::Exists { key } => Reply::Bool(self.live(key).is_some()),
             Op::Ttl { key } => Reply::Integer(read::ttl_seconds(self.live(key), self.now_ms)),
-            Op::Scan { cursor, pattern, count } => {
-                let pattern = pattern.map_or(Pattern::ALL, Pattern::new);
-                let page = scan::page(self.keys, scan::Start::Offset(cursor), pattern, count, self.now_ms);
-                Reply::Scan(page.continued_from(cursor))
-            }
             Op::Count => Reply::Count(self.keys.live_len(self.now_ms) as u64),
-            Op::List => Reply::Entries(read::list(self.keys, self.now_ms)),
             Op::Ping { message } => Reply::Value(read::pong(message)),
             Op::Exec(_)
+            | Op::ExecWithin { .. }
             | Op::Sweep { .. }
             | Op::Restore { .. }
             | Op::RestorePart { .. }
             | Op::RestoreCommit { .. }
             | Op::System { .. } => return Err(ApplyError::NotAStep),
-        })
+        };
+        Ok(allowance.take_bytes(reply.encoded_len()).map(|()| reply))
     }
 
     /// Removes at most `limit` expired keys and answers how many it were.

@@ -103,18 +103,18 @@ impl Index {
         table.find(hash, |entry| entry.key_bytes() == key.as_bytes()).and_then(select)
     }
 
-    /// For each key its entry if `select` takes it, all at one moment.
-    pub(super) fn find_all<K: AsRef<str>, R>(
+    /// What `select` makes of the entry of each key, all at one moment. Its first error ends it.
+    pub(super) fn find_all<K: AsRef<str>, R, E>(
         &self,
         keys: &[K],
-        select: impl Fn(&Entry) -> Option<R>,
-    ) -> Vec<Option<R>> {
+        mut select: impl FnMut(Option<&Entry>) -> Result<R, E>,
+    ) -> Result<Vec<R>, E> {
         let hashes: Vec<u64> = keys.iter().map(|key| self.hash(key.as_ref().as_bytes())).collect();
         let places = distinct_shards(hashes.iter().copied());
         let tables: Vec<_> = places.iter().map(|&place| self.shards[place].0.read()).collect();
         let find = |(key, &hash): (&K, &u64)| {
             let table = &tables[places.binary_search(&shard_of(hash)).expect("every key's shard is locked")];
-            table.find(hash, |entry| entry.key_bytes() == key.as_ref().as_bytes()).and_then(&select)
+            select(table.find(hash, |entry| entry.key_bytes() == key.as_ref().as_bytes()))
         };
         keys.iter().zip(&hashes).map(find).collect()
     }

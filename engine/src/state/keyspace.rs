@@ -83,6 +83,11 @@ impl Keyspace {
         self.entries.len()
     }
 
+    /// The number of entries that have a deadline, expired ones included.
+    pub(super) fn deadlines_len(&self) -> usize {
+        self.deadlines.len()
+    }
+
     /// The number of keys that are there at `now_ms`, which is not before the current time. Costs as much as
     /// there are keys that expired since then.
     pub(super) fn live_len(&self, now_ms: u64) -> usize {

@@ -17,6 +17,7 @@ use vaylix_proto::Reply;
 use crate::op::{Batch, Op, SystemChange};
 use crate::sequence::Sequence;
 
+mod allowance;
 mod entry;
 mod execute;
 mod image;
@@ -31,6 +32,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+pub use allowance::{Allowance, Exceeded};
 pub use entry::Entry;
 pub use image::DecodeError;
 pub use outcome::{ApplyError, Outcome};
@@ -162,7 +164,8 @@ fn apply_op(root: &mut Root, op: &Op<'_>, admitted_under: u64, changes: &mut Cha
     }
     let now_ms = root.time_ms();
     let result = match op {
-        Op::Exec(steps) => return exec(root, steps, changes),
+        Op::Exec(steps) => return exec(root, steps, u64::MAX, changes),
+        Op::ExecWithin { steps, answer_bytes_max } => return exec(root, steps, *answer_bytes_max, changes),
         Op::Sweep { limit } => Ok(Draft::new(&mut root.keys, changes).sweep(*limit)),
         Op::Restore { entries } => {
             let mut restored = Prepared::new(0, now_ms);
@@ -180,15 +183,30 @@ fn apply_op(root: &mut Root, op: &Op<'_>, admitted_under: u64, changes: &mut Cha
     result.map_or_else(Outcome::Failed, Outcome::Reply)
 }
 
-/// All steps or none. Only counters can fail half way, so only transactions with counters keep the way back,
-/// which is the map as it was.
-fn exec(root: &mut Root, steps: &[Op<'_>], changes: &mut Changes) -> Outcome {
-    let fallible = |step: &Op<'_>| matches!(step, Op::Incr { .. } | Op::Decr { .. }) || !step.is_step();
-    let before = steps.iter().any(fallible).then(|| root.keys.clone());
+/// Bytes that a transaction's answer takes besides its results, and those that a result takes that tells no
+/// value.
+const EXEC_ANSWER_BYTES: usize = 4;
+const PLAIN_RESULT_BYTES_MAX: usize = 9;
+
+/// All steps or none. Only counters and answers that are too large can fail half way, so only transactions with
+/// counters or values in their answer keep the way back, which is the map as it was.
+fn exec(root: &mut Root, steps: &[Op<'_>], answer_bytes_max: u64, changes: &mut Changes) -> Outcome {
+    let bytes_max = usize::try_from(answer_bytes_max).unwrap_or(usize::MAX);
+    let too_large = |_| ApplyError::AnswerTooLarge { bytes_max: answer_bytes_max };
+    let mut allowance = Allowance::bytes(bytes_max);
+    if let Err(exceeded) = allowance.take_bytes(EXEC_ANSWER_BYTES) {
+        return Outcome::Failed(too_large(exceeded));
+    }
+    let may_fail = |step: &Op<'_>| matches!(step, Op::Incr { .. } | Op::Decr { .. }) || !step.is_step();
+    let may_outgrow = EXEC_ANSWER_BYTES + steps.len() * PLAIN_RESULT_BYTES_MAX > bytes_max
+        || answer_bytes_max != u64::MAX && steps.iter().any(Op::tells_values);
+    let before = (may_outgrow || steps.iter().any(may_fail)).then(|| root.keys.clone());
     let mut draft = Draft::new(&mut root.keys, changes);
     let mut replies = Vec::with_capacity(steps.len());
     for (step, position) in steps.iter().zip(1..) {
-        match draft.run(step) {
+        let tagged = allowance.take_bytes(1);
+        let result = draft.run_within(step, &mut allowance);
+        match result.and_then(|reply| tagged.and(reply).map_err(too_large)) {
             Ok(reply) => replies.push(reply),
             Err(error) => {
                 root.keys = before.expect("a step that can fail has been foreseen");

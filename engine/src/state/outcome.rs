@@ -39,6 +39,12 @@ pub enum ApplyError {
     /// Parts of a restore are missing: another one was begun meanwhile, or this one was idle for too long.
     #[error("invalid storage operation: the restore was interrupted")]
     RestoreInterrupted,
+    /// What a transaction would answer does not fit in the frames of whoever asked.
+    #[error("frame too large: the answer exceeds maximum {bytes_max} bytes")]
+    AnswerTooLarge {
+        /// Bytes that it may take.
+        bytes_max: u64,
+    },
     /// A step of a transaction failed, and with it the whole.
     #[error("{error} (command {position} of the transaction)")]
     Step {
@@ -58,6 +64,7 @@ impl ApplyError {
             Self::Overflow { .. } => Code::NumericOverflow,
             Self::RestoreInterrupted => Code::InvalidStorageOperation,
             Self::NotAStep => Code::EngineUnsupportedCommand,
+            Self::AnswerTooLarge { .. } => Code::FrameTooLarge,
             Self::Step { error, .. } => error.code(),
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use vaylix_proto::{Command, Reply};
 
+use super::allowance::{Allowance, Exceeded};
 use super::entry::Entry;
 use super::index::Index;
 use super::read;
@@ -73,6 +74,12 @@ impl Reader {
         self.live(key, now_ms, Entry::value_shared)
     }
 
+    /// The same, unless that means waiting for a batch that is being applied.
+    #[must_use]
+    pub fn try_root(&self) -> Option<Root> {
+        self.0.root.try_lock().map(|root| root.clone())
+    }
+
     /// The content of a system record.
     #[must_use]
     pub fn system_get(&self, key: &str) -> Option<Bytes> {
@@ -80,10 +87,17 @@ impl Reader {
     }
 
     /// The answer to a command that only reads keys; `None` for any other. Cursors are plain offsets here; a
-    /// session that remembers them asks [`Root::scan`].
-    #[must_use]
-    pub fn query(&self, command: &Command, now_ms: u64) -> Option<Reply> {
-        Some(match command {
+    /// session that remembers them asks [`Root::scan`]. Reads of single keys take nothing from the allowance.
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn query(
+        &self,
+        command: &Command,
+        now_ms: u64,
+        allowance: &mut Allowance,
+    ) -> Result<Option<Reply>, Exceeded> {
+        Ok(Some(match command {
             Command::Get { key } | Command::GetEx { key, expiration: None, persist: false } => {
                 self.get(key, now_ms).map_or(Reply::NotFound, Reply::Value)
             }
@@ -95,11 +109,14 @@ impl Reader {
             }
             Command::MGet { keys } => {
                 let now_ms = self.now(now_ms);
-                let live = |entry: &Entry| entry.is_live(now_ms).then(|| entry.value_shared());
-                Reply::Strings(self.0.index.find_all(keys, live))
+                allowance.take_bytes(4)?;
+                let slot = |entry: Option<&Entry>| {
+                    read::slot(entry.filter(|entry| entry.is_live(now_ms)), allowance)
+                };
+                Reply::Strings(self.0.index.find_all(keys, slot)?)
             }
-            other => return self.root().query(other, now_ms),
-        })
+            other => return self.root().query(other, now_ms, allowance),
+        }))
     }
 
     /// What `select` makes of a key that is there.

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use imbl::OrdMap;
 use vaylix_proto::{Command, Reply, ScanPage};
 
+use super::allowance::{Allowance, Exceeded};
 use super::entry::Entry;
 use super::keyspace::Keyspace;
 use super::read;
@@ -95,6 +96,9 @@ impl Root {
     }
 
     /// A page of keys, from where `memory` knows the cursor to be, or else by its offset.
+    ///
+    /// # Errors
+    /// [`Exceeded`]; the memory is as it was.
     pub fn scan(
         &self,
         cursor: u64,
@@ -102,38 +106,56 @@ impl Root {
         count: Option<u16>,
         now_ms: u64,
         memory: &mut ScanMemory,
-    ) -> ScanPage {
+        allowance: &mut Allowance,
+    ) -> Result<ScanPage, Exceeded> {
         let all = ByteString::from_static(Pattern::ALL.as_str());
         let pattern = pattern.unwrap_or(&all);
         let start = memory.last_key(pattern, cursor).map_or(Start::Offset(cursor), |key| Start::After(key));
-        let page = scan::page(&self.keys, start, Pattern::new(pattern), count, self.now(now_ms));
+        let page = scan::page(&self.keys, start, Pattern::new(pattern), count, self.now(now_ms), allowance)?;
         let page = page.continued_from(cursor);
         memory.remember(pattern, &page);
-        page
+        Ok(page)
     }
 
     /// The answer to a command that only reads keys; `None` for any other. Cursors are plain offsets here.
-    #[must_use]
-    pub fn query(&self, command: &Command, now_ms: u64) -> Option<Reply> {
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn query(
+        &self,
+        command: &Command,
+        now_ms: u64,
+        allowance: &mut Allowance,
+    ) -> Result<Option<Reply>, Exceeded> {
         let now_ms = self.now(now_ms);
         let live = |key: &str| self.keys.live(key, now_ms);
         let value = |key: &str| live(key).map(Entry::value_shared);
-        Some(match command {
+        allowance.take_looks(1)?;
+        let reply = match command {
             Command::Get { key } | Command::GetEx { key, expiration: None, persist: false } => {
                 value(key).map_or(Reply::NotFound, Reply::Value)
             }
-            Command::MGet { keys } => Reply::Strings(keys.iter().map(|key| value(key)).collect()),
+            Command::MGet { keys } => {
+                allowance.take_looks(keys.len())?;
+                return read::values(keys.iter().map(|key| live(key)), allowance).map(Some);
+            }
             Command::Exists { key } => Reply::Bool(live(key).is_some()),
             Command::Ttl { key } => Reply::Integer(read::ttl_seconds(live(key), now_ms)),
-            Command::DbSize | Command::Count => Reply::Count(self.keys.live_len(now_ms) as u64),
-            Command::List => Reply::Entries(read::list(&self.keys, now_ms)),
+            Command::DbSize | Command::Count => {
+                allowance.take_looks(self.keys.deadlines_len())?;
+                Reply::Count(self.keys.live_len(now_ms) as u64)
+            }
+            Command::List => return read::list(&self.keys, now_ms, allowance).map(Some),
             Command::Scan { cursor, pattern, count } => {
                 let pattern = pattern.as_deref().map_or(Pattern::ALL, Pattern::new);
-                let page = scan::page(&self.keys, Start::Offset(*cursor), pattern, *count, now_ms);
-                Reply::Scan(page.continued_from(*cursor))
+                let start = Start::Offset(*cursor);
+                let page = scan::page(&self.keys, start, pattern, *count, now_ms, allowance)?;
+                return Ok(Some(Reply::Scan(page.continued_from(*cursor))));
             }
-            _ => return None,
-        })
+            _ => return Ok(None),
+        };
+        allowance.take_bytes(reply.encoded_len())?;
+        Ok(Some(reply))
     }
 
     /// The content of a system record.

@@ -12,7 +12,7 @@ use std::ops::Bound;
 use bytestring::ByteString;
 use vaylix_proto::ScanPage;
 
-use super::entry::Entry;
+use super::allowance::{Allowance, Exceeded};
 use super::keyspace::Keyspace;
 use crate::glob::Pattern;
 
@@ -42,31 +42,44 @@ impl Page {
 }
 
 /// The page of live matching keys that begins at `start`. Only keys with the pattern's literal prefix are
-/// looked at.
+/// looked at, but how many of them are skipped is known only afterwards: each takes a look.
 pub(super) fn page(
     keys: &Keyspace,
     start: Start<'_>,
     pattern: Pattern<'_>,
     count: Option<u16>,
     now_ms: u64,
-) -> Page {
+    allowance: &mut Allowance,
+) -> Result<Page, Exceeded> {
     let prefix = pattern.literal_prefix();
-    let (from, skip) = match start {
+    let (from, mut skip) = match start {
         Start::After(key) if key >= prefix => (Bound::Excluded(key), 0),
         Start::After(_) => (Bound::Included(prefix), 0),
         Start::Offset(offset) => (Bound::Included(prefix), usize::try_from(offset).unwrap_or(usize::MAX)),
     };
     let size = usize::from(count.unwrap_or(COUNT_DEFAULT).max(1));
-    let matching = |entry: &&Entry| entry.is_live(now_ms) && pattern.matches(entry.key());
-    let mut rest = keys
-        .iter_from(from)
-        .take_while(|entry| {
-            if pattern.is_literal() { entry.key() == prefix } else { entry.key().starts_with(prefix) }
-        })
-        .filter(matching)
-        .skip(skip);
-    let keys = rest.by_ref().take(size).map(|entry| ByteString::from(entry.key())).collect();
-    Page { keys, more: rest.next().is_some() }
+    let mut page = Page { keys: Vec::new(), more: false };
+    allowance.take_bytes(12)?;
+    for entry in keys.iter_from(from) {
+        allowance.take_looks(1)?;
+        let key = entry.key();
+        if !(if pattern.is_literal() { key == prefix } else { key.starts_with(prefix) }) {
+            break;
+        }
+        if !entry.is_live(now_ms) || !pattern.matches(key) {
+            continue;
+        }
+        if skip > 0 {
+            skip -= 1;
+        } else if page.keys.len() == size {
+            page.more = true;
+            break;
+        } else {
+            allowance.take_bytes(2 + key.len())?;
+            page.keys.push(ByteString::from(key));
+        }
+    }
+    Ok(page)
 }
 
 /// Remembers the last key of the pages it saw, for as many cursors as its size says; the oldest are forgotten

@@ -1,5 +1,6 @@
 //! The rules by example, against a model, and under concurrency.
 
+mod allowances;
 mod image;
 mod model;
 mod readers;
@@ -50,8 +51,8 @@ impl Bench {
     /// Carries out a command, in the log or, if it can be read, also from the reader and the root.
     #[track_caller]
     fn run(&mut self, command: &Command) -> Reply {
-        let read = self.state.reader().query(command, self.now_ms);
-        assert_eq!(self.state.root().query(command, self.now_ms), read);
+        let read = self.state.reader().query(command, self.now_ms, &mut ample()).unwrap();
+        assert_eq!(self.state.root().query(command, self.now_ms, &mut ample()), Ok(read.clone()));
         match self.outcome(command) {
             Outcome::Reply(reply) => {
                 assert_eq!(read.unwrap_or_else(|| reply.clone()), reply, "{command:?}");
@@ -78,6 +79,11 @@ impl Bench {
     fn version(&self, key: &str) -> Option<u64> {
         self.state.root().get(key, self.now_ms).map(Entry::version)
     }
+}
+
+/// More than any answer here takes.
+fn ample() -> Allowance {
+    Allowance::bytes(usize::MAX)
 }
 
 fn text(text: &str) -> Text {

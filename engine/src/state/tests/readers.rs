@@ -20,7 +20,9 @@ fn readers_never_see_half_an_operation() {
         let together = scope.spawn(|| {
             let mut seen = 0_usize;
             while !done.load(Ordering::Acquire) || seen == 0 {
-                let Some(Reply::Strings(values)) = reader.query(&mget, 0) else { panic!("MGET is a read") };
+                let Ok(Some(Reply::Strings(values))) = reader.query(&mget, 0, &mut ample()) else {
+                    panic!("MGET is a read")
+                };
                 assert!(values[0].is_some() && values[0] == values[1], "{values:?}");
                 // One after the other: the second may be newer, never older.
                 let number = |key| {
@@ -90,6 +92,6 @@ fn a_gap_in_the_log_is_fatal() {
 fn commands_that_are_not_reads_have_no_answer_here() {
     let reader = State::new().reader();
     for command in [incr("k"), get_ex("k", None, true), Command::Clear, Command::Info] {
-        assert_eq!(reader.query(&command, 0), None);
+        assert_eq!(reader.query(&command, 0, &mut ample()), Ok(None));
     }
 }

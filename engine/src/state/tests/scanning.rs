@@ -67,7 +67,7 @@ fn a_remembered_cursor_does_not_drift() {
     let mut bench = filled(&["a", "b", "c", "d", "e"]);
     let mut memory = ScanMemory::new(4);
     let scan = |bench: &Bench, memory: &mut ScanMemory, cursor| {
-        bench.state.root().scan(cursor, None, Some(2), bench.now_ms, memory)
+        bench.state.root().scan(cursor, None, Some(2), bench.now_ms, memory, &mut ample()).unwrap()
     };
     assert_eq!(scan(&bench, &mut memory, 0), page(2, &["a", "b"]));
     bench.run(&del(&["a"]));
@@ -80,8 +80,9 @@ fn a_remembered_cursor_does_not_drift() {
     // Without a memory the cursor is an offset.
     assert_eq!(scan(&bench, &mut ScanMemory::new(4), 2), page(4, &["b", "c"]));
     // A cursor of another pattern is another cursor.
-    let other = bench.state.root().scan(2, Some(&text("?*")), Some(2), bench.now_ms, &mut memory);
-    assert_eq!(other, page(4, &["b", "c"]));
+    let other =
+        bench.state.root().scan(2, Some(&text("?*")), Some(2), bench.now_ms, &mut memory, &mut ample());
+    assert_eq!(other, Ok(page(4, &["b", "c"])));
 }
 
 #[test]
@@ -98,9 +99,13 @@ fn remembered_and_plain_cursors_give_the_same_pages_while_nothing_changes() {
                 let plain = root.query(
                     &Command::Scan { cursor, pattern: pattern.clone(), count: Some(count) },
                     bench.now_ms,
+                    &mut ample(),
                 );
-                let page = root.scan(cursor, pattern.as_ref(), Some(count), bench.now_ms, &mut memory);
-                assert_eq!(plain, Some(Reply::Scan(page.clone())));
+                let now_ms = bench.now_ms;
+                let page =
+                    root.scan(cursor, pattern.as_ref(), Some(count), now_ms, &mut memory, &mut ample());
+                let page = page.unwrap();
+                assert_eq!(plain, Ok(Some(Reply::Scan(page.clone()))));
                 cursor = page.next_cursor;
                 if cursor == 0 {
                     break;
@@ -115,14 +120,15 @@ fn the_memory_is_bounded_and_forgets_the_oldest() {
     let mut bench = filled(&["a", "b", "c", "d", "e"]);
     let mut memory = ScanMemory::new(2);
     for cursor in 0..4 {
-        bench.state.root().scan(cursor, None, Some(1), bench.now_ms, &mut memory);
+        bench.state.root().scan(cursor, None, Some(1), bench.now_ms, &mut memory, &mut ample()).unwrap();
     }
     bench.run(&del(&["a"]));
     let root = bench.state.root();
-    let mut next = |cursor| root.scan(cursor, None, Some(1), bench.now_ms, &mut memory).keys;
+    let mut next =
+        |cursor| root.scan(cursor, None, Some(1), bench.now_ms, &mut memory, &mut ample()).unwrap().keys;
     assert_eq!(next(4), [text("e")]);
     assert_eq!(next(1), [text("c")], "forgotten, so an offset again");
     let mut none = ScanMemory::new(0);
-    assert_eq!(root.scan(0, None, Some(1), bench.now_ms, &mut none), page(1, &["b"]));
-    assert_eq!(root.scan(1, None, Some(1), bench.now_ms, &mut none), page(2, &["c"]));
+    assert_eq!(root.scan(0, None, Some(1), bench.now_ms, &mut none, &mut ample()), Ok(page(1, &["b"])));
+    assert_eq!(root.scan(1, None, Some(1), bench.now_ms, &mut none, &mut ample()), Ok(page(2, &["c"])));
 }
