@@ -120,6 +120,19 @@ impl Door {
         self.0.administrator_taken_over.load(Ordering::Relaxed)
     }
 
+    /// Whether anybody could log in with the documented default pair now.
+    ///
+    /// # Errors
+    /// `SRV-009` when the stored hash is unreadable, `SRV-026` when access records are.
+    pub async fn lets_the_default_pair_in(&self) -> Result<bool, ErrorReply> {
+        if !self.0.requires_login || !self.0.accepts_well_known {
+            return Ok(false);
+        }
+        let Administrator { user, password, .. } = Administrator::default();
+        let Some(hash) = self.policy()?.password_hash(&user).map(str::to_owned) else { return Ok(false) };
+        self.0.hasher.verify(password, Some(hash)).await
+    }
+
     /// The size limits in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {

@@ -14,7 +14,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How the log is kept, above all when a write counts as durable.
     pub wal: wal::Config,
-    /// Take a snapshot when so many bytes of log entries have been applied since the last one; `None` never.
+    /// Take a snapshot when entries that take so many bytes of log on disk have been applied since the last one;
+    /// `None` never.
     pub snapshot_log_bytes: Option<u64>,
     /// Log segments kept although a snapshot covers them, for restoring to a point in time.
     pub retained_segments: usize,

@@ -236,8 +236,8 @@ impl Node {
         self.0.snapshots.take().await
     }
 
-    /// Stops cleanly: refuses new changes, carries out those that are enqueued, takes a last snapshot and
-    /// closes the log. Other clones find the node closed. The data directory is free when the last clone is
+    /// Stops cleanly: refuses new changes, carries out those that are enqueued, takes a last snapshot if the log
+    /// beyond the one on disk would make the next start slow, and closes the log. Other clones find the node closed. The data directory is free when the last clone is
     /// gone.
     ///
     /// # Errors
@@ -250,7 +250,7 @@ impl Node {
         if let Err(error) = worker.await {
             tracing::error!(%error, "the engine worker failed");
         }
-        let snapshot = self.snapshot().await;
+        let snapshot = self.0.snapshots.take_last().await;
         self.0.gate.shut();
         for task in &self.0.background {
             task.abort();

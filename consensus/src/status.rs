@@ -53,7 +53,7 @@ pub struct Status {
     pub wal: wal::Stats,
     /// The snapshot on disk.
     pub snapshot: Option<SnapshotStatus>,
-    /// Bytes of log entries that a restart would have to apply.
+    /// Bytes of log on disk that a restart would have to apply.
     pub log_bytes_since_snapshot: u64,
     /// What the engine worker has done since the start.
     pub batches: BatchStatus,
@@ -111,7 +111,7 @@ pub struct Recovery {
     pub snapshot_index: u64,
     /// Log entries applied on top of it.
     pub replayed_entries: u64,
-    /// Their bytes.
+    /// Their bytes on disk.
     pub replayed_bytes: u64,
     /// What was found in the log.
     pub wal: wal::Recovery,

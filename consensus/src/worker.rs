@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use tokio::sync::oneshot::error::TryRecvError;
 use vaylix_engine::op::Batch;
 use vaylix_engine::state::{Outcome, Reader};
 
@@ -42,6 +43,11 @@ impl Worker {
         let mut last_stamp_ms = 0;
         let mut stopping = false;
         loop {
+            // Also while there is always something to do, or a stop would wait for a pause of the callers.
+            if !stopping && !matches!(stop.try_recv(), Err(TryRecvError::Empty)) {
+                self.jobs.close();
+                stopping = true;
+            }
             // Those who wait already, and those who were just answered and may come back.
             let expected = waiting.len() + self.jobs.len() + answered;
             if waiting.is_empty() {
@@ -59,11 +65,12 @@ impl Worker {
                 }
             }
             self.gather(&mut waiting, expected).await;
-            let batch = self.close(&mut waiting);
+            let revision = self.reader.access_revision();
+            let batch = self.close(&mut waiting, revision);
             answered = batch.len();
             if answered > 0 {
                 last_stamp_ms = self.reader.now(clock::now_ms()).max(last_stamp_ms);
-                self.commit(batch, last_stamp_ms).await;
+                self.commit(batch, last_stamp_ms, revision).await;
             }
         }
     }
@@ -86,9 +93,9 @@ impl Worker {
         }
     }
 
-    /// Takes as many commands off the front as fit in one entry; the stale ones are answered on the way.
-    fn close(&self, waiting: &mut VecDeque<Job>) -> Vec<Job> {
-        let revision = self.reader.access_revision();
+    /// Takes as many commands off the front as fit in one entry; those admitted under another revision are answered
+    /// on the way.
+    fn close(&self, waiting: &mut VecDeque<Job>, revision: u64) -> Vec<Job> {
         let mut batch = Vec::with_capacity(waiting.len());
         let mut bytes = 0;
         while let Some(job) = waiting.front() {
@@ -108,9 +115,8 @@ impl Worker {
     }
 
     /// Makes the batch durable and applied, and answers it.
-    async fn commit(&self, jobs: Vec<Job>, time_ms: u64) {
-        let access_revision = self.reader.access_revision();
-        let bytes = encode(&jobs, time_ms, access_revision);
+    async fn commit(&self, jobs: Vec<Job>, time_ms: u64, revision: u64) {
+        let bytes = encode(&jobs, time_ms, revision);
         if bytes.len() > ENTRY_BYTES_MAX {
             let error = ProposeError::TooLarge { bytes: bytes.len(), bytes_max: ENTRY_BYTES_MAX };
             return self.fail(jobs, &error);
@@ -153,5 +159,29 @@ fn encode(jobs: &[Job], time_ms: u64, access_revision: u64) -> Bytes {
     let ops = jobs.iter().map(|job| job.change.op()).collect();
     let mut bytes = Batch { time_ms, access_revision, ops }.encode();
     bytes.insert(0, KIND_BATCH);
+    // The log keeps it in memory for a while, and counts what it holds, not what was reserved.
+    bytes.shrink_to_fit();
     Bytes::from(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+    use vaylix_proto::Command;
+
+    use super::*;
+    use crate::proposal::{Change, Payload};
+
+    #[test]
+    fn an_entry_in_memory_is_not_larger_than_its_bytes() {
+        let job = || {
+            let change = Change::Proposed(Payload::Command(Command::Incr { key: "n".into() }));
+            Job { access_revision: None, bytes: change.bytes(), change, answer: oneshot::channel().0 }
+        };
+        let jobs: Vec<_> = std::iter::repeat_with(job).take(BATCH_COMMANDS_MAX).collect();
+        let bytes = encode(&jobs, 1, 0);
+        let len = bytes.len();
+        let capacity = bytes.try_into_mut().expect("nobody else holds it").capacity();
+        assert!(capacity < len + len / 8, "{capacity} bytes hold {len}");
+    }
 }

@@ -1,6 +1,6 @@
 //! A node of one, from outside: what is acknowledged is there afterwards, however it stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -159,6 +159,7 @@ fn a_clean_stop_drains_takes_a_snapshot_and_frees_the_directory() {
 
         let node = Node::start(config(&temp)).await.unwrap();
         assert_eq!(node.status().recovery.replayed_entries, 0, "the last snapshot has everything");
+        assert_eq!(node.status().recovery.wal.records, 0, "and the log has let go of it");
         assert_eq!(node.local().reader.root().len(), 500);
         assert_eq!(get(&node, "late"), None);
     });
@@ -441,5 +442,81 @@ fn a_node_whose_snapshot_is_gone_does_not_start_with_a_hole() {
     life(async {
         let error = Node::start(config(&temp)).await.err().unwrap();
         assert!(error.code().code().starts_with("ENG-"), "{error}");
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_pause_of_the_callers() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let callers: Vec<_> = (0..4)
+            .map(|caller| {
+                let node = node.clone();
+                tokio::spawn(async move {
+                    // Always more on the way than an entry takes.
+                    let mut pending = VecDeque::new();
+                    loop {
+                        pending.push_back(
+                            node.submit(command(set(&format!("k{caller}"), vec![0; 140_000]))).await,
+                        );
+                        if pending.len() > 16
+                            && pending.pop_front().unwrap().await == Err(ProposeError::Closed)
+                        {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        until(|| node.status().batches.commands > 10).await;
+        node.shutdown().await.unwrap();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_stop_writes_no_snapshot_for_a_few_changes_of_much_data() {
+    let temp = TempDir::new().unwrap();
+    let taken = || {
+        life(async {
+            let node = Node::start(config(&temp)).await.unwrap();
+            node.propose(command(set("few", "changes"))).await.unwrap();
+            let other = node.clone();
+            node.shutdown().await.unwrap();
+            other.status().snapshot.unwrap().taken
+        })
+    };
+    assert_eq!(taken(), 1, "there was none");
+    assert_eq!(taken(), 1, "the log is larger than that one");
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        // Something that compression does not shrink to nothing.
+        let noise = std::iter::successors(Some(1_u32), |last| {
+            Some(last.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
+        });
+        let noise: Bytes = noise.map(|number| (number >> 24) as u8).take(64 << 10).collect();
+        node.propose(command(set("much", noise))).await.unwrap();
+        node.snapshot().await.unwrap();
+    });
+    assert_eq!(taken(), 0);
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert!(node.status().recovery.replayed_entries > 0);
+        assert_eq!(get(&node, "few"), Some(Bytes::from("changes")));
+    });
+}
+
+#[test]
+fn the_log_is_bounded_on_disk_however_small_its_entries_are() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(Config { snapshot_log_bytes: Some(64 << 10), ..config(&temp) }).await.unwrap();
+        for _ in 0..128 {
+            node.propose(command(Command::Incr { key: "n".into() })).await.unwrap();
+        }
+        until(|| node.status().snapshot.is_some()).await;
     });
 }

@@ -73,12 +73,13 @@ impl Kind {
 
     /// Reads the file; `None` when it does not exist.
     pub(crate) fn load(&self, path: &Path, keyring: &Keyring) -> Result<Option<Vec<u8>>, StorageError> {
-        let Some(mut content) = read_small(path, FILE_BYTES_MAX)? else { return Ok(None) };
-        match self.decode(&mut content, path, keyring) {
-            Ok(payload) => Ok(Some(payload)),
-            Err(error) if error.advice().is_some() => Err(error),
-            Err(error) => Err(error.in_file(path).advise(self.advice)),
-        }
+        let payload = read_small(path, FILE_BYTES_MAX).and_then(|content| {
+            content.map(|mut content| self.decode(&mut content, path, keyring)).transpose()
+        });
+        payload.map_err(|error| match error.advice() {
+            Some(_) => error,
+            None => error.in_file(path).advise(self.advice),
+        })
     }
 
     fn decode(&self, content: &mut [u8], path: &Path, keyring: &Keyring) -> Result<Vec<u8>, StorageError> {

@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vaylix_proto::Code;
+
 use crate::error::StorageError;
 
 /// A change of the file system.
@@ -68,14 +70,19 @@ impl Disk {
 
     /// Creates the directory and its missing parents, durably, readable by the owner only.
     pub(crate) fn create_directory(&self, path: &Path) -> Result<(), StorageError> {
-        if path.is_dir() {
-            return Ok(());
-        }
         let parent = match path.parent() {
             None => Path::new("/"),
             Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
             Some(parent) => parent,
         };
+        if path.is_dir() {
+            // Perhaps made by a process that was killed before it could sync the name. Where the name cannot be
+            // synced, the directory was made by somebody else, who answers for it.
+            if let Err(error) = self.sync_directory(parent) {
+                tracing::debug!(%error, "the name of the directory is left to whoever made it");
+            }
+            return Ok(());
+        }
         self.create_directory(parent)?;
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -185,7 +192,8 @@ impl DiskFile {
     }
 }
 
-/// Reads a whole small file; `None` when it does not exist, an error when it is larger than `len_max` bytes.
+/// Reads a whole small file; `None` when it does not exist. One that is larger than `len_max` bytes is not what was
+/// written (`ENG-006`).
 pub(crate) fn read_small(path: &Path, len_max: u64) -> Result<Option<Vec<u8>>, StorageError> {
     let failed = |source| StorageError::io("read the file", path, source);
     let file = match File::open(path) {
@@ -194,10 +202,10 @@ pub(crate) fn read_small(path: &Path, len_max: u64) -> Result<Option<Vec<u8>>, S
     };
     let len = file.metadata().map_err(failed)?.len();
     if len > len_max {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("{len} bytes, of which {len_max} are allowed"),
-        )));
+        let message = format!("the file has {len} bytes, and never more than {len_max} are written to it");
+        return Err(StorageError::new(Code::ManifestDeserializationFailure, message)
+            .in_file(path)
+            .at(len_max));
     }
     // In one piece, so that no secret stays behind in a smaller buffer that was outgrown.
     let mut content = Vec::with_capacity(usize::try_from(len).map_or(0, |len| len + 1));

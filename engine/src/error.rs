@@ -35,10 +35,11 @@ impl StorageError {
         }))
     }
 
-    /// The operating system refused to do `what` to `file` (`ENG-002`).
+    /// The operating system refused to do `what` to `file` (`ENG-002`). The advice follows from its reason.
     pub fn io(what: &str, file: &Path, source: io::Error) -> Self {
         Self::new(Code::EngineFilesystemIoFailure, format!("filesystem I/O failed: {what}: {source}"))
             .in_file(file)
+            .advise(advice(&source))
             .because(source)
     }
 
@@ -101,6 +102,23 @@ impl StorageError {
     }
 }
 
+/// What to do when the operating system refuses for this reason.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free space there, or move the data directory to a larger disk"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "the user that runs the server must own the data directory and everything in it"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the data directory must be on a file system that can be written"
+        }
+        io::ErrorKind::NotADirectory => "the data directory must be a directory",
+        _ => "check the disk, its file system and what the operating system logs about them",
+    }
+}
+
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { message, file, offset, advice, .. } = &*self.0;
@@ -144,5 +162,27 @@ impl From<io::Error> for StorageError {
             Self::new(Code::EngineFilesystemIoFailure, format!("filesystem I/O failed: {error}"))
                 .because(error)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_the_operating_system_comes_with_advice() {
+        for kind in [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::NotADirectory,
+            io::ErrorKind::Other,
+        ] {
+            let error = StorageError::io("write to the file", Path::new("/data/x"), kind.into());
+            assert!(error.advice().is_some(), "{error}");
+            assert!(error.to_string().contains("/data/x"), "{error}");
+        }
+        let full = StorageError::io("write", Path::new("/data/x"), io::ErrorKind::StorageFull.into());
+        assert!(full.advice().is_some_and(|advice| advice.contains("free space")), "{full}");
     }
 }

@@ -85,12 +85,14 @@ impl Keyring {
     /// `ENG-007` for a damaged one, `ENG-006` for one that makes no sense, `ENG-002` for I/O.
     pub fn open_or_create(dir: &DataDir, now_ms: u64) -> Result<Self, StorageError> {
         let path = dir.keyring();
-        if let Some(content) = read_small(&path, FILE_BYTES_MAX)? {
-            let keys = decode(&Zeroizing::new(content)).map_err(|error| {
-                error
-                    .in_file(&path)
-                    .advise("restore keyring.bin from a backup; without it the data cannot be read")
-            })?;
+        let restore = "restore keyring.bin from a backup; without it the data cannot be read";
+        let content = read_small(&path, FILE_BYTES_MAX).map_err(|error| match error.advice() {
+            Some(_) => error,
+            None => error.advise(restore),
+        })?;
+        if let Some(content) = content {
+            let keys =
+                decode(&Zeroizing::new(content)).map_err(|error| error.in_file(&path).advise(restore))?;
             return Ok(Self { keys: RwLock::new(keys) });
         }
         let sealed = match dir.sealed_file() {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, Probe};
+use crate::disk::{Disk, Probe, temporary};
 use crate::error::StorageError;
 use crate::lock::DirectoryLock;
 
@@ -51,8 +51,28 @@ impl DataDir {
     fn with_disk(root: PathBuf, disk: Disk) -> Result<Self, StorageError> {
         disk.create_directory(&root)?;
         let lock = DirectoryLock::acquire(&root.join("LOCK"))?;
-        disk.create_directory(&root.join("wal"))?;
-        Ok(Self(Arc::new(Inner { root, disk, _lock: lock })))
+        let wal = root.join("wal");
+        disk.create_directory(&wal)?;
+        let dir = Self(Arc::new(Inner { root, disk, _lock: lock }));
+        dir.clear_leftovers()?;
+        // A process that was killed may have changed names and not synced them. What is built on those names from now
+        // on must not be on disk before them.
+        for directory in [dir.root(), &wal] {
+            dir.disk().sync_directory(directory)?;
+        }
+        Ok(dir)
+    }
+
+    /// Removes what an interrupted replacement left of the next content of a file: a snapshot's can be large, and
+    /// the disk may be full because of it.
+    fn clear_leftovers(&self) -> Result<(), StorageError> {
+        for path in [self.keyring(), self.vote(), self.snapshot(), self.manifest()] {
+            let leftover = temporary(&path);
+            if leftover.exists() {
+                self.disk().remove(&leftover)?;
+            }
+        }
+        Ok(())
     }
 
     /// The directory itself.
@@ -117,5 +137,42 @@ impl DataDir {
 
     pub(crate) fn disk(&self) -> &Disk {
         &self.0.disk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::disk::Operation;
+
+    #[derive(Default)]
+    struct Synced(Mutex<Vec<PathBuf>>);
+
+    impl Probe for Synced {
+        fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn after(&self, operation: Operation, path: &Path) {
+            if operation == Operation::SyncDirectory {
+                self.0.lock().push(path.to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_an_earlier_process_did_not_sync_are_synced_before_anything_is_built_on_them() {
+        let parent = crate::crash::scratch();
+        let root = parent.path().join("data");
+        fs::create_dir_all(root.join("wal")).unwrap();
+        let synced = Arc::new(Synced::default());
+        DataDir::with_probe(&root, Arc::clone(&synced) as _).unwrap();
+        for directory in [parent.path(), &root, &root.join("wal")] {
+            assert!(synced.0.lock().iter().any(|path| path == directory), "{}", directory.display());
+        }
     }
 }

@@ -54,7 +54,10 @@ impl DirectoryLock {
                 ));
             }
         }
-        file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(failed)?;
+        // Over the old content and not after emptying the file: on a full disk there may be no block to be had again.
+        let holder = format!("process {}\n", std::process::id());
+        let written = file.write_all(holder.as_bytes()).and_then(|()| file.set_len(holder.len() as u64));
+        written.map_err(failed)?;
         Ok(Self { _file: file })
     }
 }

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
@@ -17,10 +18,12 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
     version,
     about = "Vaylix: a secure, consensus-backed key-value database for operational state",
     after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port; the \
-                  command line wins.\nDocumentation: docs/ in the source tree."
+                  command line wins.\nRUST_LOG chooses what is logged: error, warn, info or debug.\n\
+                  Exit status: 0 stopped cleanly, 1 could not start, 2 wrong options.\n\
+                  Documentation: docs/server.md and the other pages of docs/ in the source tree."
 )]
 pub(crate) struct Flags {
-    /// Address to listen on.
+    /// Address to listen on, for example 127.0.0.1, ::1 or 0.0.0.0.
     #[arg(long, env = "VAYLIX_BIND", default_value = "127.0.0.1", help_heading = NETWORK)]
     pub(crate) bind: String,
 
@@ -74,13 +77,15 @@ pub(crate) struct Flags {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) expiration_sweep_interval_seconds: u64,
 
-    /// Name of the administrator that the first start creates.
-    #[arg(long, env = "VAYLIX_USER", default_value = DEFAULT_USER, help_heading = ACCESS)]
+    /// Name of the administrator. The first start creates it; so does a later start with another name or
+    /// password. Administrators who exist already stay.
+    #[arg(long, env = "VAYLIX_USER", default_value = DEFAULT_USER, help_heading = ACCESS,
+          value_parser = NonEmptyStringValueParser::new())]
     pub(crate) user: String,
 
     /// Its password. Prefer the environment: command lines are visible to other users of the machine.
     #[arg(long, env = "VAYLIX_PASSWORD", default_value = DEFAULT_PASSWORD, hide_env_values = true,
-          help_heading = ACCESS)]
+          help_heading = ACCESS, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) password: String,
 
     /// Serve everybody everything, without login. For tests on a machine of your own only.
@@ -141,6 +146,7 @@ pub(crate) struct Flags {
     pub(crate) replication_group_id: String,
 
     /// How many nodes must have a write before it is acknowledged. A single node waits for its own log only.
+    /// `replica` means a majority of the nodes, and status reports call it so.
     #[arg(long, env = "VAYLIX_WRITE_ACK_MODE", value_enum, default_value_t = AckMode::Replica,
           help_heading = CLUSTER)]
     pub(crate) write_ack_mode: AckMode,
@@ -363,6 +369,8 @@ mod tests {
         {
             assert_eq!(parse(&arguments).err().map(|e| e.exit_code()), Some(2), "{arguments:?}");
         }
+        assert_eq!(parse(&["--password", ""]).err().map(|e| e.exit_code()), Some(2));
+        assert_eq!(parse(&["--user", ""]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--port", "1", "--port", "2"]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--wal-sync", "SYNC"]).err().map(|e| e.exit_code()), Some(2));
     }

@@ -12,5 +12,11 @@ pub(crate) fn start() {
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy()
         .add_directive("openraft=warn".parse().expect("a constant directive"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stdout().is_terminal())
+        // Whoever reads the log may go away. That costs lines, never the server: by default the complaint about it
+        // goes to standard error, and a second failure there would panic.
+        .log_internal_errors(false)
+        .init();
 }

@@ -1,7 +1,7 @@
 //! From settings to a serving node and back to a stopped one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const GENERATED_PASSWORD_BYTES: usize = 18;
 pub(crate) struct Config {
     flags: Flags,
     credentials: Credentials,
+    /// Whether only this machine reaches the listener.
+    loopback: bool,
 }
 
 /// Where the administrator's credentials come from.
@@ -62,7 +64,7 @@ impl Config {
         } else {
             Credentials::Generated(generate_password()?)
         };
-        Ok(Self { flags: given.flags, credentials })
+        Ok(Self { flags: given.flags, credentials, loopback })
     }
 
     fn authentication(&self) -> Authentication {
@@ -75,7 +77,7 @@ impl Config {
         let administrator = Administrator { user: Text::from(self.flags.user.as_str()), password, explicit };
         // On a listener that others reach, the pair everybody knows serves only when it was asked for; also when
         // an earlier start, on loopback, has left it behind.
-        let accepts_well_known = !matches!(self.credentials, Credentials::Generated(_));
+        let accepts_well_known = self.loopback || (explicit && administrator.is_well_known());
         Authentication::Required { administrator, accepts_well_known }
     }
 
@@ -153,7 +155,8 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
     let settings = Settings { authentication: config.authentication(), limits: config.limits(), report };
     let door = Door::open(node.clone(), settings).await.map_err(ServerError::Open)?;
 
-    announce(&config, address, &door);
+    let lets_default_in = door.lets_the_default_pair_in().await.map_err(|e| ServerError::Open(e.into()))?;
+    announce(&config, address, &door, lets_default_in);
     let settings = ListenerSettings {
         sessions_max: config.flags.max_connections,
         hello_timeout: Duration::from_millis(config.flags.handshake_timeout_ms),
@@ -200,20 +203,14 @@ async fn bind(host: &str, port: u16) -> Result<Socket, ServerError> {
 }
 
 /// Says where the server is and what to do next, and warns of what an operator should not leave as it is.
-fn announce(config: &Config, address: SocketAddr, door: &Door) {
+fn announce(config: &Config, address: SocketAddr, door: &Door, lets_default_in: bool) {
     let flags = &config.flags;
     info!("data in {}, acknowledged writes are {}", flags.data_dir.display(), flags.wal_sync.promise());
     match &config.credentials {
         Credentials::None => {
             warn!("authentication is disabled: whoever reaches {address} may do everything");
         }
-        Credentials::Configured if flags.user == DEFAULT_USER && flags.password == DEFAULT_PASSWORD => {
-            warn!("default credentials are configured explicitly; choose others outside of tests");
-        }
-        Credentials::Configured => {}
-        Credentials::Default => {
-            warn!("default credentials {DEFAULT_USER}/{DEFAULT_PASSWORD} serve this loopback listener");
-        }
+        Credentials::Configured | Credentials::Default => {}
         Credentials::Generated(password) if door.administrator_taken_over() => {
             warn!(
                 "no credentials were configured for a listener beyond loopback: generated the password {} for \
@@ -229,10 +226,18 @@ fn announce(config: &Config, address: SocketAddr, door: &Door) {
             );
         }
     }
+    if lets_default_in {
+        warn!(
+            "the default credentials {DEFAULT_USER}/{DEFAULT_PASSWORD} let anybody in who reaches {address}: \
+             change that password, or drop that user, outside of tests"
+        );
+    }
     if flags.wal_sync != WalSync::Sync {
         warn!("--wal-sync {} is unsafe: a power failure can lose acknowledged writes", flags.wal_sync.name());
     }
-    info!("next: vaylix-client --host {} --port {} --user {}", address.ip(), address.port(), flags.user);
+    // An unspecified address is no place to connect to.
+    let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    info!("next: vaylix-client --host {host} --port {} --user {}", address.port(), flags.user);
     // Last, because it is the line that scripts wait for.
     info!("listener ready on {address}");
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::BufRead;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -47,6 +48,26 @@ fn both_stop_signals_stop_cleanly_and_lose_nothing() {
         server.restart().unwrap();
         assert_eq!(get(&server, "k"), Reply::Value(signal.as_bytes().to_vec().into()));
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_does_not_stop_the_server() {
+    let parent = TempDir::new().unwrap();
+    let mut command = server::command(&parent.path().join("data"), &[]).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut lines = std::io::BufReader::new(reader).lines();
+    let ready =
+        lines.find_map(|line| line.unwrap().split_once("listener ready on ").map(|(_, at)| at.to_owned()));
+    let address = ready.expect("a ready line").parse().unwrap();
+    drop(lines);
+    for n in 0..3 {
+        set(address, "k", format!("{n}").as_bytes()).unwrap();
+    }
+    Process::signal_id(child.id(), "TERM").unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -121,6 +142,12 @@ fn default_credentials_left_by_a_start_on_loopback_do_not_serve_the_network() {
     let server = Server::start_in(&data_dir, &["--bind", "0.0.0.0"]).unwrap();
     let mut connection = Connection::open(([127, 0, 0, 1], server.address().port()).into()).unwrap();
     let login = Command::Auth { user: "vaylix".into(), password: "vaylix".into() };
+    assert_eq!(connection.call(&login).unwrap().unwrap_err().code, "SRV-008");
+    drop(server);
+    // Not by configuring somebody else either.
+    let flags = ["--bind", "0.0.0.0", "--user", "root", "--password", "correct horse 7 battery"];
+    let server = Server::start_in(&data_dir, &flags).unwrap();
+    let mut connection = Connection::open(([127, 0, 0, 1], server.address().port()).into()).unwrap();
     assert_eq!(connection.call(&login).unwrap().unwrap_err().code, "SRV-008");
     drop(server);
     // Asked for by name, it does, with a warning.

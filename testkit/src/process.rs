@@ -76,17 +76,23 @@ impl Process {
         }
     }
 
-    /// Sends a signal by number.
+    /// Sends a signal by name.
     ///
     /// # Errors
     /// When `kill` cannot be run or refuses.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let status = Command::new("kill")
-            .args(["-s", name, &self.id().to_string()])
-            .status()
-            .context("cannot run kill")?;
+        Self::signal_id(self.id(), name)
+    }
+
+    /// Sends a signal by name to a child that is not one of ours to collect output from.
+    ///
+    /// # Errors
+    /// When `kill` cannot be run or refuses.
+    pub fn signal_id(id: u32, name: &str) -> Result<()> {
+        let status =
+            Command::new("kill").args(["-s", name, &id.to_string()]).status().context("cannot run kill")?;
         if !status.success() {
-            bail!("kill -s {name} {}: {status}", self.id());
+            bail!("kill -s {name} {id}: {status}");
         }
         Ok(())
     }

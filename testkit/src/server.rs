@@ -82,6 +82,14 @@ impl Server {
         self.process.wait()
     }
 
+    /// Sends it this signal.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.process.signal(name)
+    }
+
     /// Kills it outright, as a crash would.
     ///
     /// # Errors

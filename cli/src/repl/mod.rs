@@ -4,6 +4,7 @@ mod helper;
 mod history;
 mod phrases;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use rustyline::config::Configurer;
@@ -19,20 +20,26 @@ use helper::{Helper, Kind};
 pub(crate) struct Prompt {
     editor: Editor<Helper, FileHistory>,
     history: Option<PathBuf>,
+    /// Lines that were pasted together with one that has been handed out.
+    pasted: VecDeque<String>,
 }
 
 impl Prompt {
     /// Opens the prompt. A history that cannot be used is no reason to refuse: the second value says what is
     /// wrong with it.
     pub(crate) fn open() -> Result<(Self, Option<Error>), Error> {
-        let mut prompt = Self { editor: editor()?, history: None };
+        let mut prompt = Self { editor: editor()?, history: None, pasted: VecDeque::new() };
         let trouble = prompt.load_history().err();
         Ok((prompt, trouble))
     }
 
     /// Waits for the next line.
     pub(crate) fn next(&mut self) -> Event {
-        match self.editor.readline("vaylix> ") {
+        let line = match self.pasted.pop_front() {
+            Some(line) => Ok(line),
+            None => self.editor.readline("vaylix> ").map(|text| self.first_line(&text)),
+        };
+        match line {
             Ok(line) => {
                 if let Err(error) = self.record(&line) {
                     // One complaint is enough: from here on nothing is recorded.
@@ -45,6 +52,15 @@ impl Prompt {
             Err(ReadlineError::Interrupted) => Event::Interrupted,
             Err(error) => Event::Unreadable(error.into()),
         }
+    }
+
+    /// The first of several lines that were pasted at once; the others come next. Read as one command they would
+    /// mean something nobody wrote.
+    fn first_line(&mut self, text: &str) -> String {
+        let mut lines = text.lines().map(str::to_owned);
+        let first = lines.next().unwrap_or_default();
+        self.pasted.extend(lines);
+        first
     }
 
     /// Asks a question that is answered with yes (also by just pressing Enter) or no (anything else).

@@ -186,7 +186,8 @@ fn a_lost_connection_ends_a_script() {
     });
     let run = client(&["--port", &server.port()], &[], "ping\nping\n");
     assert_eq!(server.commands().len(), 2);
-    assert_eq!(run.stderr, "[TRN-007] Unexpected End Of Frame: transport failure: unexpected end of input\n");
+    let lost = "transport failure: i/o error: the server closed the connection";
+    assert_eq!(run.stderr, format!("[TRN-013] Transport I/O Failure: {lost}\n"));
     assert_eq!(run.status, Some(1));
 }
 

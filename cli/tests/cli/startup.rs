@@ -88,7 +88,8 @@ fn the_server_hangs_up() {
     });
     let run = client(&["--port", &port], &[], "ping\n");
     peer.join().unwrap();
-    assert_eq!(run.stderr, "[TRN-007] Unexpected End Of Frame: transport failure: unexpected end of input\n");
+    let lost = "transport failure: i/o error: the server closed the connection";
+    assert_eq!(run.stderr, format!("[TRN-013] Transport I/O Failure: {lost}\n"));
     assert_eq!(run.status, Some(1));
 }
 

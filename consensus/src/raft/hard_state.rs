@@ -55,6 +55,8 @@ impl HardState {
                 format!("unsupported storage format for the vote: {detail}"),
             )
             .in_file(&dir.vote())
+            .at(0)
+            .advise("start the release that wrote it, or restore vote.bin, or remove the node from the cluster and join it afresh")
         };
         let stored: Stored = rmp_serde::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
         if stored.format != FORMAT {

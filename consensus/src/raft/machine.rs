@@ -15,6 +15,7 @@ use vaylix_engine::layout::DataDir;
 use vaylix_engine::op::{Batch, Op};
 use vaylix_engine::snapshot::Info;
 use vaylix_engine::state::{Reader, Root, State};
+use vaylix_engine::wal;
 use vaylix_proto::Code;
 
 use super::codec::{self, BadRecord, Entry};
@@ -65,7 +66,7 @@ pub(crate) struct Stored {
 pub(crate) struct View {
     pub(crate) meta: Meta,
     pub(crate) root: Root,
-    /// Log bytes applied by this process up to here.
+    /// Bytes of log on disk applied by this process up to here.
     log_bytes: u64,
 }
 
@@ -158,6 +159,10 @@ impl Machine {
     fn apply_next(&self, entry: &Entry, batch: Option<&Batch<'_>>) -> Applied {
         let Entry { log_id, payload } = entry;
         let at = codec::sequence(log_id.index);
+        let body_len = match &payload {
+            EntryPayload::Normal(body) => body.bytes.len(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        };
         let mut core = self.core.lock();
         let outcomes = match (batch, payload) {
             (Some(batch), _) => core.state.apply(at, batch),
@@ -171,9 +176,8 @@ impl Machine {
             }
         };
         core.last_applied = Some(*log_id);
-        if let EntryPayload::Normal(body) = payload {
-            self.log_bytes.fetch_add(body.bytes.len() as u64, Ordering::Relaxed);
-        }
+        // What the entry takes on disk: many small ones take several times their content.
+        self.log_bytes.fetch_add(wal::size_alone_bytes(body_len), Ordering::Relaxed);
         drop(core);
         self.applied_record.store(codec::record_id(log_id).index, Ordering::Release);
         if self.is_snapshot_due() {
@@ -188,7 +192,7 @@ impl Machine {
         self.log_bytes_since_snapshot() >= self.log_bytes_max
     }
 
-    /// Bytes of log entries that a restart would have to apply again.
+    /// Bytes of log on disk that a restart would have to apply again.
     pub(crate) fn log_bytes_since_snapshot(&self) -> u64 {
         // Stored first: what it covers was counted before, so the difference is never negative.
         let stored = self.log_bytes_stored.load(Ordering::Acquire);

@@ -15,6 +15,9 @@ use crate::status::Role;
 /// How long openraft may take to notice a snapshot before it is told again.
 const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
+/// How long a purge is waited for. openraft puts it off while it sends the entries to a peer.
+const PURGE_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Term, role and log positions, as openraft last reported them. Positions count from 1, 0 is "none yet".
 pub(crate) struct Office {
     pub(crate) role: Role,
@@ -91,9 +94,19 @@ pub(crate) async fn announce_snapshot(raft: &Raft, record_index: u64) -> bool {
     }
 }
 
-/// Lets go of the log up to `record_index` as far as a snapshot covers it. `false` when openraft has stopped.
+/// Lets go of the log up to `record_index` as far as a snapshot covers it, and waits until it is gone, unless a peer
+/// still needs it. `false` when openraft has stopped.
 pub(crate) async fn purge(raft: &Raft, record_index: u64) -> bool {
-    raft.trigger().purge_log(codec::raft_index(record_index)).await.is_ok()
+    let index = codec::raft_index(record_index);
+    if raft.trigger().purge_log(index).await.is_err() {
+        return false;
+    }
+    let mut metrics = raft.metrics();
+    let gone = metrics.wait_for(|metrics| metrics.purged.is_some_and(|id| id.index >= index));
+    match timeout(PURGE_TIME_MAX, gone).await {
+        Ok(gone) => gone.is_ok(),
+        Err(_elapsed) => true,
+    }
 }
 
 /// Resolves when openraft has stopped, with the reason unless it was told to.

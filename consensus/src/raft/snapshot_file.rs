@@ -46,6 +46,10 @@ pub(crate) fn load(dir: &DataDir, keyring: &Keyring) -> Result<Option<(Meta, Roo
             format!("snapshot deserialization failed: {detail}"),
         )
         .in_file(&dir.snapshot())
+        .advise(
+            "start the release that wrote it, or restore snapshot.bin and manifest.bin together from a backup, or \
+             rebuild this node from another one",
+        )
     };
     let label: Label = rmp_serde::from_slice(&reader.head().meta)
         .map_err(|error| unreadable(format!("its place in the log: {error}")))?;

@@ -176,12 +176,12 @@ fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) ->
     let mut next = applied + 1;
     while next <= last {
         for record in wal.read(next, last + 1, LOG_READ_BYTES_MAX)? {
-            let entry = codec::to_entry(record).map_err(unreadable)?;
+            let entry = codec::to_entry(record).map_err(|error| unreadable(dir, error))?;
             if !machine.decides_alone(&entry) {
                 return Ok(());
             }
             next = codec::sequence(entry.log_id.index).next().get();
-            machine.apply(&entry).map_err(unreadable)?;
+            machine.apply(&entry).map_err(|error| unreadable(dir, error))?;
         }
         if said.elapsed() >= PROGRESS_EVERY {
             tracing::info!(entry = next - 1, of = last, "replaying the log");
@@ -191,11 +191,12 @@ fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) ->
     Ok(())
 }
 
-fn unreadable(error: codec::BadRecord) -> StorageError {
+fn unreadable(dir: &DataDir, error: codec::BadRecord) -> StorageError {
     StorageError::new(
         Code::WalDeserializationFailure,
         format!("write-ahead log deserialization failed: {error}"),
     )
+    .in_file(&dir.wal())
     .advise("the log was written by a newer release, or is damaged: start that release, or restore a backup")
     .because(error)
 }

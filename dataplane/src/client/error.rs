@@ -32,8 +32,8 @@ pub enum Error {
     /// The socket failed, before or after the startup exchange.
     #[error("transport failure: i/o error: {0}")]
     Io(#[from] io::Error),
-    /// The server closed the connection.
-    #[error("transport failure: unexpected end of input")]
+    /// The server closed the connection, at least while an answer was due: what was asked may have been done.
+    #[error("transport failure: i/o error: the server closed the connection")]
     Closed,
     /// The peer does not speak the protocol, or a request is too large to be sent.
     #[error("transport failure: {0}")]
@@ -62,8 +62,7 @@ impl Error {
         match self {
             Self::Connect(_) | Self::File { .. } | Self::MalformedUrl(_) => Code::ClientFilesystemIoFailure,
             Self::Configuration(_) => Code::InvalidClientConfiguration,
-            Self::Io(_) => Code::TransportIoFailure,
-            Self::Closed => Code::UnexpectedEndOfFrame,
+            Self::Io(_) | Self::Closed => Code::TransportIoFailure,
             Self::Wire(error) => error.code(),
             Self::Refused(refused) => refused.code(),
             Self::ResponseId => Code::ResponseIdMismatch,

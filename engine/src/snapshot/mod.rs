@@ -46,7 +46,16 @@ pub fn write(
     let described = Manifest::load(dir, keyring)?.map_or(0, |manifest| manifest.number);
     let number = in_place.max(described) + 1;
     let temporary = temporary(&path);
-    let (header, info) = fill(dir.disk(), &temporary, keyring, head, number, body)?;
+    let (header, info) = match fill(dir.disk(), &temporary, keyring, head, number, body) {
+        Ok(filled) => filled,
+        Err(error) => {
+            // On a full disk the log needs the room more than half a snapshot does.
+            if let Err(error) = dir.disk().remove(&temporary) {
+                tracing::warn!(%error, "what was written of the snapshot stays until the next one or the next start");
+            }
+            return Err(error);
+        }
+    };
     dir.disk().publish(&temporary, &path)?;
     Manifest::of(&header, info.size_bytes).store(dir, keyring)?;
     Ok(info)

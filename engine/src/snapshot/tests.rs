@@ -154,3 +154,22 @@ fn a_crash_between_any_two_steps_leaves_one_whole_snapshot() {
     assert!(seen.len() > 10 && seen.contains(&b"old".to_vec()) && seen.contains(&b"new".to_vec()));
     assert!(seen.iter().all(|content| content == b"old" || content == b"new"));
 }
+
+#[test]
+fn a_snapshot_that_fails_or_was_interrupted_takes_no_room() {
+    let (root, dir, keyring) = fresh();
+    write_bytes(&dir, &keyring, 1, b"old");
+    let failed = write(&dir, &keyring, &head(2), |out| {
+        out.write_all(&noise(1 << 20))?;
+        Err(io::ErrorKind::StorageFull.into())
+    });
+    assert!(failed.is_err());
+    assert!(!temporary(&dir.snapshot()).exists());
+    assert_eq!(read_all(&mut load(&dir, &keyring).unwrap().unwrap()).unwrap(), b"old");
+
+    fs::write(temporary(&dir.snapshot()), b"half of one").unwrap();
+    drop(dir);
+    let dir = DataDir::open_or_create(root.path()).unwrap();
+    assert!(!temporary(&dir.snapshot()).exists());
+    assert_eq!(read_all(&mut load(&dir, &keyring).unwrap().unwrap()).unwrap(), b"old");
+}

@@ -57,7 +57,16 @@ pub(super) fn fitting(records: &[Record]) -> usize {
 
 /// The bytes that a frame of these records takes.
 pub(super) fn encoded_bytes(records: &[Record]) -> u64 {
-    let sealed: usize = records.iter().map(|record| RECORD_HEAD_BYTES + record.body.len()).sum();
+    frame_bytes(records.iter().map(|record| RECORD_HEAD_BYTES + record.body.len()).sum())
+}
+
+/// The bytes that a record with a body of this length takes on disk when it is written alone.
+#[must_use]
+pub fn size_alone_bytes(body_len: usize) -> u64 {
+    frame_bytes(RECORD_HEAD_BYTES + body_len)
+}
+
+fn frame_bytes(sealed: usize) -> u64 {
     ((HEAD_BYTES + sealed + TAG_BYTES).div_ceil(PAYLOAD_BYTES) * SECTOR_BYTES) as u64
 }
 

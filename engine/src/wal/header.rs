@@ -130,6 +130,10 @@ impl Header {
         let key_id = Uuid::from_bytes(cursor.array().map_err(truncated)?);
         let salt = cursor.array().map_err(truncated)?;
         let previous = (flags & HAS_PREVIOUS != 0).then_some(previous);
+        if number == u64::MAX {
+            let message = "the segment has the last number there is";
+            return Err(StorageError::new(Code::WalDeserializationFailure, message).at(16));
+        }
         if previous.is_some_and(|previous| previous.index.checked_add(1) != Some(start)) {
             let message = "the segment does not start behind the record it names as the previous one";
             return Err(StorageError::new(Code::WalDeserializationFailure, message).at(32));

@@ -50,7 +50,7 @@ use parking_lot::{Condvar, Mutex};
 use vaylix_proto::Code;
 
 pub use config::{Config, OnFatal, SyncPolicy};
-pub use frame::BODY_BYTES_MAX;
+pub use frame::{BODY_BYTES_MAX, size_alone_bytes};
 pub use record::{Record, RecordId};
 pub use recovery::{Recovery, TornTail};
 pub use shared::Completion;

@@ -135,6 +135,17 @@ pub(super) fn open(dir: &DataDir, config: &Config, keyring: &Keyring) -> Result<
             None
         }
     };
+    if segments.is_empty()
+        && purged.is_none()
+        && let Some(path) = dir.sealed_file()
+    {
+        return Err(StorageError::new(
+            Code::WalDeserializationFailure,
+            format!("the log has no segment, but {} exists: the log was lost", path.display()),
+        )
+        .in_file(&dir.wal())
+        .advise("restore the directory from a backup, or rebuild this node from another one"));
+    }
     order(&mut segments)?;
     let number = segments.last().map_or(1, |newest| newest.header.number + 1);
     let Judged { live, stale } = judge(segments, purged, keyring)?;

@@ -105,6 +105,10 @@ impl Worker {
                 Ok(made) => state.ready = made,
                 Err(error) => {
                     tracing::warn!(%error, "no spare segment could be prepared: the log goes on with slower syncs");
+                    // On a full disk the log itself needs the room.
+                    if let Err(error) = self.disk.remove(&self.path) {
+                        tracing::warn!(%error, "the beginning of the spare segment stays until the next one");
+                    }
                 }
             }
         }

@@ -242,3 +242,27 @@ proptest! {
         check(&Bench::new(), &steps);
     }
 }
+
+#[test]
+fn a_crash_anywhere_in_the_first_start() {
+    let mut bench = Bench::new();
+    bench.config.prezero = true;
+    let crashes = Crashes::<Vec<Record>>::watch(bench.path());
+    let log =
+        open(DataDir::with_probe(bench.path(), Arc::clone(&crashes) as _).unwrap(), &bench.config).unwrap();
+    let keyring = Keyring::open_or_create(&log.dir, 1).unwrap();
+    crate::vote::store(&log.dir, &keyring, b"a vote").unwrap();
+    log.append(records(1..=3));
+    crashes.note(records(1..=3));
+    log.append(records(4..=4));
+    drop(log);
+    let images = crashes.taken();
+    assert!(images.len() > 40, "{}", images.len());
+    for image in images {
+        let root = image.restore();
+        let reopened = open(DataDir::open_or_create(root.path()).unwrap(), &bench.config)
+            .unwrap_or_else(|error| panic!("{}: {error:?}", image.what));
+        let found = reopened.all();
+        assert!(found.starts_with(&image.note), "{}: {} records", image.what, found.len());
+    }
+}

@@ -262,6 +262,10 @@ fn segments_that_are_missing_renamed_or_mixed_are_refused() {
         files.retain(|name, _| !name.starts_with("wal"));
         files.insert("vote.bin".into(), b"a vote".to_vec());
     });
+    check("every segment missing", disorder, &|files| {
+        files.retain(|name, _| name.extension().is_none_or(|extension| extension != "wal"));
+        files.insert("vote.bin".into(), b"a vote".to_vec());
+    });
     check("keyring missing", Code::UnsupportedStorageFormat, &|files| {
         drop(files.remove(Path::new("keyring.bin")))
     });

@@ -172,3 +172,43 @@ fn a_failed_sync_is_fatal() {
 fn a_failed_write_is_fatal() {
     check_fatal(Operation::Write);
 }
+
+/// Longer than a write takes; a spare that stays fails the test instead of blocking it.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A disk without room for spare segments.
+struct NoRoomForSpares(Sender<Operation>);
+
+impl Probe for NoRoomForSpares {
+    fn before(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        match operation {
+            Operation::Write if path.ends_with("spare.tmp") => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn after(&self, operation: Operation, path: &Path) {
+        if path.ends_with("spare.tmp") {
+            // The test may have seen enough.
+            let _ = self.0.send(operation);
+        }
+    }
+}
+
+#[test]
+fn a_spare_segment_that_finds_no_room_takes_none() {
+    let mut bench = Bench::new();
+    bench.config.prezero = true;
+    let (tell, told) = channel();
+    let dir = DataDir::with_probe(bench.path(), Arc::new(NoRoomForSpares(tell))).unwrap();
+    let log = open(dir, &bench.config).unwrap();
+    log.append(vec![record(1, 1000)]);
+    assert_eq!(
+        told.recv_timeout(PATIENCE),
+        Ok(Operation::Create),
+        "wanted after the first quarter of the segment"
+    );
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Operation::Remove));
+    assert!(!bench.path().join("wal/spare.tmp").exists());
+    log.append(vec![record(2, 1000)]);
+}
