@@ -214,7 +214,7 @@ async fn startup_ends_with_a_code() {
     )
     .await;
     check(&unhexed(HELLO_31_BYTES), Code::UnexpectedEndOfFrame, "unexpected end of input").await;
-    check(b"", Code::TransportIoFailure, "the server closed the connection").await;
+    check(b"", Code::TransportIoFailure, "i/o error: the server closed the connection").await;
     check(b"HTTP/1.1 400 Bad Request\r\n\r\n", Code::InvalidFrame, "invalid frame").await;
 }
 
