@@ -40,11 +40,7 @@ pub(crate) struct Machine {
     stored: Mutex<Option<Stored>>,
     /// Held while a snapshot is written, so that there is one writer at a time.
     storing: Mutex<()>,
-<<<<<<< HEAD
-    /// Bytes of log on disk whose entries were applied by this process, and how many of them the stored snapshot covers.
-=======
     /// Bytes of log entries applied by this process, and how many of them the stored snapshot covers.
->>>>>>> refs/heads/longreads
     log_bytes: AtomicU64,
     log_bytes_stored: AtomicU64,
     /// So many bytes beyond the stored snapshot call for the next one.
@@ -168,11 +164,6 @@ impl Machine {
             EntryPayload::Blank | EntryPayload::Membership(_) => 0,
         };
         let mut core = self.core.lock();
-<<<<<<< HEAD
-        // Many small entries take several times their content.
-        self.log_bytes.fetch_add(wal::size_alone_bytes(body_len), Ordering::Relaxed);
-=======
->>>>>>> refs/heads/longreads
         let outcomes = match (batch, payload) {
             (Some(batch), _) => core.state.apply(at, batch),
             (None, payload) => {
@@ -185,11 +176,8 @@ impl Machine {
             }
         };
         core.last_applied = Some(*log_id);
-<<<<<<< HEAD
-=======
         // What the entry takes on disk: many small ones take several times their content.
         self.log_bytes.fetch_add(wal::size_alone_bytes(body_len), Ordering::Relaxed);
->>>>>>> refs/heads/longreads
         drop(core);
         self.applied_record.store(codec::record_id(log_id).index, Ordering::Release);
         if self.is_snapshot_due() {
