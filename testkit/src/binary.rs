@@ -3,21 +3,28 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
 /// The server.
-pub const SERVER: Program = Program { package: "vaylix", name: "vaylix", built: &SERVER_BUILT };
+pub const SERVER: Program =
+    Program { package: "vaylix", folder: "server", name: "vaylix", built: &SERVER_BUILT };
 /// The interactive client.
-pub const CLIENT: Program = Program { package: "vaylix-cli", name: "vaylix-client", built: &CLIENT_BUILT };
+pub const CLIENT: Program =
+    Program { package: "vaylix-cli", folder: "cli", name: "vaylix-client", built: &CLIENT_BUILT };
 
 static SERVER_BUILT: OnceLock<PathBuf> = OnceLock::new();
 static CLIENT_BUILT: OnceLock<PathBuf> = OnceLock::new();
+
+/// The crates that every program is made of.
+const LIBRARIES: &[&str] = &["proto", "engine", "consensus", "access", "dataplane"];
 
 /// A binary of this workspace.
 #[derive(Debug)]
 pub struct Program {
     package: &'static str,
+    folder: &'static str,
     name: &'static str,
     built: &'static OnceLock<PathBuf>,
 }
@@ -42,7 +49,7 @@ impl Program {
             .and_then(|deps| deps.parent())
             .context("the running test is not below a Cargo target directory")?;
         let path = profile_dir.join(format!("{}{}", self.name, std::env::consts::EXE_SUFFIX));
-        if !is_current(&path) {
+        if !is_current(&path, self.folder) {
             let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             build.args(["build", "--quiet", "--package", self.package, "--bin", self.name]);
             build.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -62,17 +69,26 @@ impl Program {
     }
 }
 
-/// Whether the binary is there and newer than everything it was made from, by the list that Cargo leaves beside
-/// it.
-fn is_current(path: &Path) -> bool {
-    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
-    let (Ok(built), Ok(list)) = (modified(path), std::fs::read_to_string(path.with_extension("d"))) else {
-        return false;
-    };
-    let Some((_, sources)) = list.split_once(": ") else { return false };
-    // Spaces within a path are escaped.
-    sources.trim_end().replace("\\ ", "\0").split(' ').all(|source| {
-        let source = source.replace('\0', " ");
-        modified(Path::new(&source)).is_ok_and(|changed| changed <= built)
+/// Whether the binary is there and newer than every source that can be in it.
+///
+/// Cargo's own list of sources is written by `cargo build` only; under `cargo test` the binary is fresh without one,
+/// and building it again would resolve other features and compile half of the dependencies anew.
+fn is_current(path: &Path, folder: &str) -> bool {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let Ok(built) = path.metadata().and_then(|metadata| metadata.modified()) else { return false };
+    LIBRARIES.iter().chain([&folder]).all(|crate_folder| {
+        let folder = workspace.join(crate_folder);
+        is_older(&folder.join("Cargo.toml"), built) && is_older(&folder.join("src"), built)
     })
+}
+
+/// Whether nothing at `path` was changed after `built`.
+fn is_older(path: &Path, built: SystemTime) -> bool {
+    let Ok(metadata) = path.metadata() else { return false };
+    if metadata.is_dir() {
+        let Ok(entries) = path.read_dir() else { return false };
+        entries.into_iter().all(|entry| entry.is_ok_and(|entry| is_older(&entry.path(), built)))
+    } else {
+        metadata.modified().is_ok_and(|changed| changed <= built)
+    }
 }
