@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 /// Threads that serve connections and decide. One core is left to the thread that writes the log: with as many
-/// threads as cores they wake each other more than they work, and single writes wait (`docs/benchmarking.md`).
+/// threads as cores, traces show them waking each other several times for one write.
 fn async_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }

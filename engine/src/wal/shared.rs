@@ -15,8 +15,8 @@ use super::stats::Stats;
 pub(super) const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of records that the thread takes at once; one batch is taken in any case.
 const DRAIN_BYTES_MAX: usize = 1 << 20;
-/// How long the thread stays awake after its work is done. About what it takes to wake it, so that the worst case
-/// costs twice what it saves; an idle log sleeps.
+/// How long the thread stays awake after its work is done: long enough for a client on the same machine to answer
+/// with its next write. An idle log sleeps. What it brings is in `docs/benchmarking.md`.
 const LINGER: Duration = Duration::from_micros(100);
 
 /// Called with the outcome of an append.
@@ -102,7 +102,7 @@ impl Shared {
     }
 
     /// Stays awake for a moment before it sleeps: whoever was just answered often has the next write at hand, and
-    /// waking a thread takes longer than that. Others run meanwhile.
+    /// then nobody has to be woken. Others run meanwhile.
     fn linger(&self, state: &mut MutexGuard<'_, State>) {
         let until = Instant::now() + LINGER;
         while state.queue.is_empty() && !state.closing && Instant::now() < until {
