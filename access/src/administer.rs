@@ -6,13 +6,14 @@ use arc_swap::Guard;
 use vaylix_consensus::ProposeError;
 use vaylix_proto::{Command, ErrorReply, Reply};
 
-use crate::admission::Admitted;
-use crate::change::Change;
+use crate::admission::Pass;
+use crate::change::{Change, Edit};
 use crate::door::Door;
 use crate::execute::refused;
 use crate::limits::ADMISSIONS_MAX;
 use crate::password;
 use crate::policy::Policy;
+use crate::record::{self, MAINTENANCE_KEY, Maintenance};
 use crate::refusal;
 use crate::secret::Secret;
 
@@ -21,19 +22,19 @@ impl Door {
     ///
     /// # Errors
     /// What is wrong with the change, or what kept it from becoming durable.
-    pub(crate) async fn change(&self, mut admitted: Admitted) -> Result<Reply, ErrorReply> {
+    pub(crate) async fn change(&self, mut pass: Pass) -> Result<Reply, ErrorReply> {
         self.rules()?;
-        let password_hash = self.new_password_hash(&admitted).await?;
-        let change = Change::of(&admitted.command, &password_hash).ok_or_else(refusal::unsupported)?;
+        let password_hash = self.new_password_hash(&pass).await?;
+        let change = Change::of(&pass.command, &password_hash).ok_or_else(refusal::unsupported)?;
         let _changing = self.0.changing.lock().await;
         for _ in 0..ADMISSIONS_MAX {
-            self.readmit(&mut admitted)?;
+            self.readmit(&mut pass)?;
             let (revision, edits) = {
                 let policy = self.rules()?;
-                let who = admitted.who.as_ref().ok_or_else(refusal::login_required)?;
+                let who = pass.who.as_ref().ok_or_else(refusal::login_required)?;
                 (policy.revision(), change.plan(&policy, who.rights())?)
             };
-            if revision != admitted.revision {
+            if revision != pass.revision {
                 continue;
             }
             if edits.is_empty() {
@@ -47,18 +48,44 @@ impl Door {
         Err(refusal::contended())
     }
 
+    /// MAINTENANCE ON and OFF: a change of the access rules, so nothing that was admitted before it is applied after
+    /// it. What is so already stays so.
+    pub(crate) async fn set_maintenance(&self, mut pass: Pass, enabled: bool) -> Result<Reply, ErrorReply> {
+        let _changing = self.0.changing.lock().await;
+        for _ in 0..ADMISSIONS_MAX {
+            self.readmit(&mut pass)?;
+            let (revision, is_so) = {
+                let policy = self.policy()?;
+                (policy.revision(), policy.in_maintenance() == enabled)
+            };
+            if revision != pass.revision {
+                continue;
+            }
+            if is_so {
+                return Ok(Reply::Ok);
+            }
+            let record = record::encode(&Maintenance { enabled })?;
+            let edit = Edit { key: MAINTENANCE_KEY.to_owned(), record: Some(record) };
+            match self.propose_edits(revision, vec![edit]).await {
+                Err(ProposeError::Stale) => {}
+                answer => return answer.map(|()| Reply::Ok).map_err(refused),
+            }
+        }
+        Err(refusal::contended())
+    }
+
     /// The hash of the password that the command sets; empty for commands that set none. The cheap refusals
     /// come first, so that a command that cannot succeed costs no hashing.
-    async fn new_password_hash(&self, admitted: &Admitted) -> Result<String, ErrorReply> {
+    async fn new_password_hash(&self, pass: &Pass) -> Result<String, ErrorReply> {
         let (Command::CreateUser { password, .. } | Command::AlterUserPassword { password, .. }) =
-            &admitted.command
+            &pass.command
         else {
             return Ok(String::new());
         };
         if !password::is_strong(password) {
             return Err(refusal::weak_password());
         }
-        if let (Some(change), Some(who)) = (Change::of(&admitted.command, ""), &admitted.who) {
+        if let (Some(change), Some(who)) = (Change::of(&pass.command, ""), &pass.who) {
             let policy = self.rules()?;
             change.plan(&policy, who.rights())?;
         }

@@ -10,7 +10,7 @@ use vaylix_consensus::{Payload, Proposal, ProposeError, SnapshotError, View};
 use vaylix_engine::dump::{self, Document, DumpError, Purpose};
 use vaylix_proto::{Code, ErrorReply, Reply, Text};
 
-use crate::admission::Admitted;
+use crate::admission::Pass;
 use crate::door::Door;
 use crate::entries::Entries;
 use crate::execute::{refused, unreadable};
@@ -76,12 +76,12 @@ impl Door {
     }
 
     /// RESTORE: the document's entries take the place of all keys, as one change.
-    pub(crate) async fn restore(&self, mut admitted: Admitted, document: &Text) -> Result<Reply, ErrorReply> {
+    pub(crate) async fn restore(&self, mut pass: Pass, document: &Text) -> Result<Reply, ErrorReply> {
         let document = self.parse(document, Purpose::Restore).await?;
         for _ in 0..ADMISSIONS_MAX {
             let payload = Payload::Restore(document.clone().into_entries(self.0.node.local().now_ms));
-            match self.0.node.propose(Proposal { access_revision: admitted.revision, payload }).await {
-                Err(ProposeError::Stale) => self.readmit(&mut admitted)?,
+            match self.0.node.propose(Proposal { access_revision: pass.revision, payload }).await {
+                Err(ProposeError::Stale) => self.readmit(&mut pass)?,
                 answer => return answer.map_err(refused),
             }
         }

@@ -1,30 +1,35 @@
 //! The door itself: opening it, logging in, and the one place where a command is let in or refused.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use vaylix_consensus::{Node, Payload, Proposal, ProposeError, Role};
 use vaylix_engine::state::{Reader, Root};
-use vaylix_proto::{Command, ErrorReply};
+use vaylix_proto::{Code, Command, ErrorReply, Reply};
 
-use crate::admission::{Admission, Admitted, Standing, Transaction, Way};
+use crate::admission::{Admission, Admitted, Login, Pass, Postponed, Standing, Transaction, Way};
+use crate::audit;
 use crate::backup::LastSnapshot;
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
+use crate::lockout::Failures;
 use crate::limits::{ADMISSIONS_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX};
 use crate::password::Hasher;
 use crate::policy::Policy;
 use crate::quota;
-use crate::record;
+use crate::record::{self, MAINTENANCE_KEY};
 use crate::refusal;
 use crate::report::Report;
 use crate::rule::{self, InTransaction, Need, Rule};
 use crate::secret::Secret;
 use crate::settings::{Administrator, Authentication, Limits, Settings, is_well_known};
+use crate::subject::Subject;
+use crate::ticket::{Answer, Ticket, Visitor};
 use crate::turns::Turns;
 
 /// The one door to a node. Cloning gives another handle to the same door.
@@ -49,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) documents: Turns,
     /// The reads of many keys.
     pub(crate) long_reads: Turns,
+    pub(crate) failures: Arc<Failures>,
+    pub(crate) audit: audit::Log,
     policy: ArcSwap<Policy>,
     /// Whether opening the door created the configured administrator, or gave it the configured password.
     administrator_taken_over: AtomicBool,
@@ -65,6 +72,9 @@ pub enum OpenError {
     /// The access records cannot be understood, or a password cannot be hashed.
     #[error(transparent)]
     Refused(#[from] ErrorReply),
+    /// The audit log was changed by somebody, or cannot be written.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// The administrator could not be made durable.
     #[error("the configured administrator could not be stored: {0}")]
     Node(#[from] ProposeError),
@@ -79,10 +89,12 @@ impl Door {
     /// touched, and a password changed by ALTER USER stays as long as the configuration does.
     ///
     /// # Errors
-    /// `SRV-026` when access records are unreadable, `SRV-009` when hashing fails, or why the administrator
+    /// `SRV-028` when the audit log does not verify, `SRV-004` when it cannot be written, `SRV-026` when access records are unreadable, `SRV-009` when hashing fails, or why the administrator
     /// could not be stored.
     pub async fn open(node: Node, settings: Settings) -> Result<Self, OpenError> {
-        let Settings { authentication, limits, report } = settings;
+        let Settings { authentication, lockout, limits, audit, report } = settings;
+        let audit = tokio::task::spawn_blocking(move || audit::Log::open(audit));
+        let audit = audit.await.map_err(|_| refusal::closed())??;
         let (administrator, accepts_well_known) = match authentication {
             Authentication::Required { administrator, accepts_well_known } => {
                 (Some(administrator), accepts_well_known)
@@ -99,6 +111,8 @@ impl Door {
             hasher: Hasher::new().await?,
             documents: Turns::new(DOCUMENTS_AT_ONCE_MAX),
             long_reads: Turns::new(LONG_READS_AT_ONCE_MAX),
+            failures: Failures::new(lockout),
+            audit,
             policy: ArcSwap::default(),
             administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),
@@ -133,6 +147,14 @@ impl Door {
         self.0.hasher.verify(password, Some(hash)).await
     }
 
+    /// Writes the rest of the audit log and closes it. Call it when nobody is served any more.
+    pub async fn close(&self) {
+        let audit = self.0.audit.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || audit.close()).await {
+            tracing::error!(%error, "the audit log was not closed");
+        }
+    }
+
     /// The size limits in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -145,37 +167,56 @@ impl Door {
         &self.0.counters
     }
 
-    /// Who a new session is: nobody yet, or `anonymous` on a server without authentication.
+    /// Somebody new: nobody yet, or `anonymous` on a server without authentication. `connection_id` names the
+    /// connection in the audit log; 0 is the server itself.
     #[must_use]
-    pub fn arrival(&self) -> Option<Identity> {
-        (!self.0.requires_login).then(|| Identity::anonymous(self.0.policy.load().revision()))
+    pub fn arrival(&self, connection_id: u64, peer: SocketAddr) -> Visitor {
+        let identity = (!self.0.requires_login).then(|| Identity::anonymous(self.0.policy.load().revision()));
+        Visitor::new(self.clone(), connection_id, peer, identity)
     }
 
-    /// Checks a password; on a server without authentication everybody is `anonymous`.
+    /// Checks a password; on success the visitor is that user. On a server without authentication everybody is
+    /// `anonymous`.
     ///
-    /// A wrong password and an unknown or disabled user take the same time and get the same answer. Hashing
-    /// runs elsewhere, a few at a time, so this waits under load.
-    ///
-    /// # Errors
-    /// `SRV-008`; `SRV-009` when the stored hash is unreadable.
-    pub async fn login(&self, user: &str, password: &str, peer: IpAddr) -> Result<Identity, ErrorReply> {
+    /// A wrong password and an unknown or disabled user take the same time and get the same answer (`SRV-008`).
+    /// Too many of them, and the answer is `SRV-031` for a while, without any work; see [`Lockout`]. Hashing runs
+    /// elsewhere, a few at a time, so this waits under load.
+    pub async fn login(&self, visitor: &mut Visitor, login: Login) -> Answer {
+        let Login { user, password, ticket } = login;
+        match self.authenticate(&user, &password, visitor.peer()).await {
+            Ok(identity) => {
+                visitor.become_(Some(identity));
+                ticket.answer(Ok(Reply::Ok))
+            }
+            Err(refusal) => ticket.refuse(refusal),
+        }
+    }
+
+    async fn authenticate(&self, user: &str, password: &str, peer: SocketAddr) -> Result<Identity, ErrorReply> {
         if !self.0.requires_login {
             return Ok(Identity::anonymous(self.policy()?.revision()));
         }
+        let Some(attempt) = self.0.failures.attempt(user, peer.ip()).await else {
+            self.0.counters.increment(Metric::LoginsLocked);
+            return Err(refusal::locked(user));
+        };
         let hash = self.policy()?.password_hash(user).map(str::to_owned);
         let is_right = self.0.hasher.verify(Secret::from(password), hash.clone()).await?;
         let is_acceptable = self.0.accepts_well_known || !is_well_known(user, password);
         // The rules may have moved on meanwhile: the same hash must still be the one that counts.
         let policy = self.policy()?;
         let identity = policy.identify(user).filter(|_| policy.password_hash(user) == hash.as_deref());
+        let now = Instant::now();
         match identity {
             Some(identity) if is_right && is_acceptable => {
+                attempt.succeeded(now);
                 self.0.counters.increment(Metric::LoginsSucceeded);
                 Ok(identity)
             }
             _ => {
+                let has_locked = attempt.failed(now);
                 self.0.counters.increment(Metric::LoginsFailed);
-                tracing::warn!(%peer, "login failed");
+                tracing::warn!(peer = %peer.ip(), locked = has_locked, "login failed");
                 Err(refusal::login_failed())
             }
         }
@@ -183,64 +224,93 @@ impl Door {
 
     /// Lets a command in or refuses it; see the order of checks in the [crate's documentation](crate).
     ///
-    /// `who` is brought up to date when the access rules have changed, and emptied when that user is gone. An
-    /// error `SRV-034` ends the session's transaction; no other one does.
-    ///
-    /// # Errors
-    /// The first refusal in the order of checks.
-    pub fn admit(
+    /// The visitor is brought up to date when the access rules have changed, and is nobody when that user is gone.
+    pub fn admit(&self, visitor: &mut Visitor, standing: Standing, command: Command, ticket: Ticket) -> Admission {
+        match self.decide(visitor, standing, command, ticket) {
+            Ok(admission) => admission,
+            Err(refused) => {
+                let Refused { ticket, refusal } = *refused;
+                let is_expired = refusal.known_code() == Some(Code::TransactionExpired);
+                let answer = ticket.refuse(refusal);
+                if is_expired { Admission::Expired(answer) } else { Admission::Refused(answer) }
+            }
+        }
+    }
+
+    fn decide(
         &self,
-        who: &mut Option<Identity>,
+        visitor: &mut Visitor,
         standing: Standing,
         command: Command,
-    ) -> Result<Admission, ErrorReply> {
-        quota::check(&command, self.limits())?;
+        mut ticket: Ticket,
+    ) -> Result<Admission, Box<Refused>> {
+        macro_rules! check {
+            ($decision:expr) => {
+                match $decision {
+                    Ok(decided) => decided,
+                    Err(refusal) => return Err(Box::new(Refused { ticket, refusal })),
+                }
+            };
+        }
+        check!(quota::check(&command, self.limits()));
+        ticket.set_subject(Subject::of(&command));
         let command = match command {
-            Command::Auth { user, password } => return Ok(Admission::Login { user, password }),
+            Command::Auth { user, password } => {
+                return Ok(Admission::Login(Login { user, password, ticket }));
+            }
             other => other,
         };
-        let policy = self.policy()?;
+        let policy = check!(self.policy());
         let revision = policy.revision();
-        if who.as_ref().is_some_and(|who| who.revision() != revision) {
+        if visitor.identity().is_some_and(|who| who.revision() != revision) {
             if standing.writes_in_flight {
-                return Ok(Admission::AfterWrites(command));
+                return Ok(Admission::AfterWrites(Postponed { command, ticket }));
             }
-            *who = who.as_ref().and_then(|who| policy.renew(who));
+            let renewed = visitor.identity().and_then(|who| policy.renew(who));
+            visitor.become_(renewed);
         }
+        let in_maintenance = policy.in_maintenance();
         drop(policy);
+        let who = visitor.identity();
         let rule = Rule::of(&command);
         if who.is_none() && rule.need != Need::Nothing {
             self.0.counters.increment(Metric::LoginsFailed);
-            return Err(refusal::login_required());
+            check!(Err(refusal::login_required()));
         }
-        let queued = self.check_transaction_time(standing.transaction)?;
+        let queued = check!(self.check_transaction_time(standing.transaction));
+        if in_maintenance && !rule.in_maintenance {
+            check!(Err(refusal::in_maintenance()));
+        }
         // DISCARD of an open transaction writes nothing: it needs no leader.
         let is_discarding = queued.is_some() && command == Command::Discard;
         if rule.leader_only && !is_discarding && !self.leads() {
-            return Err(refusal::not_leader());
+            check!(Err(refusal::not_leader()));
         }
         match (&command, queued) {
-            (Command::Multi, None) => return Ok(Admission::Begin),
-            (Command::Multi, Some(_)) => return Err(refusal::transaction_active()),
-            (Command::Exec | Command::Discard, None) => return Err(refusal::no_transaction()),
-            (Command::Exec, Some(_)) => return Ok(Admission::Commit),
-            (Command::Discard, Some(_)) => return Ok(Admission::Discard),
+            (Command::Multi, None) => return Ok(Admission::Begin(ticket.answer_at_once(Ok(Reply::Ok)))),
+            (Command::Multi, Some(_)) => check!(Err(refusal::transaction_active())),
+            (Command::Exec | Command::Discard, None) => check!(Err(refusal::no_transaction())),
+            (Command::Exec, Some(_)) => return Ok(Admission::Commit(ticket)),
+            (Command::Discard, Some(_)) => {
+                return Ok(Admission::Discard(ticket.answer_at_once(Ok(Reply::Ok))));
+            }
             // MULTI takes one of the places.
             (_, Some(queued)) if queued + 1 >= self.limits().transaction_commands_max => {
-                return Err(refusal::quota_exceeded());
+                check!(Err(refusal::quota_exceeded()));
             }
             (_, Some(_)) if rule.in_transaction == InTransaction::Refused => {
-                return Err(refusal::unsupported());
+                check!(Err(refusal::unsupported()));
             }
             _ => {}
         }
-        check_permission(rule.need, who.as_ref(), &command)?;
+        check!(check_permission(rule.need, who, &command));
         let way = match rule.in_transaction {
             InTransaction::Queued if rule.leader_only => Way::Write,
             InTransaction::Queued => Way::Read,
             InTransaction::Immediate | InTransaction::Refused => Way::Other,
         };
-        let admitted = Admitted { command, who: who.clone(), revision, way };
+        let pass = Pass { command, who: who.cloned(), revision, way };
+        let admitted = Admitted { pass, ticket };
         Ok(if queued.is_some() { Admission::Queue(admitted) } else { Admission::Run(admitted) })
     }
 
@@ -258,17 +328,22 @@ impl Door {
     /// Admits once more under the rules as they are now: those that admitted it first have changed.
     ///
     /// # Errors
-    /// `SRV-007` when the user is gone, `SRV-017` when the permission is.
-    pub(crate) fn readmit(&self, admitted: &mut Admitted) -> Result<(), ErrorReply> {
+    /// `SRV-007` when the user is gone, `SRV-033` when maintenance mode has been turned on, `SRV-017` when the
+    /// permission is gone.
+    pub(crate) fn readmit(&self, pass: &mut Pass) -> Result<(), ErrorReply> {
         let policy = self.policy()?;
-        if admitted.revision == policy.revision() {
+        if pass.revision == policy.revision() {
             return Ok(());
         }
-        if let Some(who) = &admitted.who {
-            admitted.who = Some(policy.renew(who).ok_or_else(refusal::login_required)?);
+        if let Some(who) = &pass.who {
+            pass.who = Some(policy.renew(who).ok_or_else(refusal::login_required)?);
         }
-        check_permission(Rule::of(&admitted.command).need, admitted.who.as_ref(), &admitted.command)?;
-        admitted.revision = policy.revision();
+        let rule = Rule::of(&pass.command);
+        if policy.in_maintenance() && !rule.in_maintenance {
+            return Err(refusal::in_maintenance());
+        }
+        check_permission(rule.need, pass.who.as_ref(), &pass.command)?;
+        pass.revision = policy.revision();
         Ok(())
     }
 
@@ -292,7 +367,7 @@ impl Door {
             let policy = if self.0.requires_login {
                 Policy::decode(revision, records(&root))?
             } else {
-                Policy::at(revision)
+                Policy::without_users(revision, root.system_get(MAINTENANCE_KEY).map(|bytes| &**bytes))?
             };
             self.0.policy.store(Arc::new(policy));
         }
@@ -345,6 +420,12 @@ impl Door {
         let payload = Payload::System { expect_revision: revision, changes };
         self.0.node.propose(Proposal { access_revision: revision, payload }).await.map(drop)
     }
+}
+
+/// A request that is not let in.
+struct Refused {
+    ticket: Ticket,
+    refusal: ErrorReply,
 }
 
 fn records(root: &Root) -> impl Iterator<Item = (&str, &[u8])> {

@@ -1,17 +1,22 @@
 //! Carrying out what has been admitted.
 
+use std::ops::ControlFlow;
+use std::time::Instant;
+
 use bytes::Bytes;
 use vaylix_consensus::{Payload, Proposal, ProposeError, ReadError};
 use vaylix_engine::state::{Allowance, Exceeded, Root};
 use vaylix_proto::{Code, Command, Dump, ErrorReply, Reply, ScanPage, Text};
 
-use crate::admission::{Admitted, Way};
+use crate::admission::{Admitted, Pass, Queued, Way};
 use crate::counters::Metric;
 use crate::door::Door;
 use crate::identity::Identity;
 use crate::limits::{ADMISSIONS_MAX, LOOKS_INLINE_MAX};
 use crate::permission::Permission;
 use crate::refusal;
+use crate::subject::Subject;
+use crate::ticket::{Answer, Ticket};
 
 /// What the answer to a transaction takes besides its results, and each result besides itself.
 const EXEC_ANSWER_BYTES: usize = 4;
@@ -20,7 +25,9 @@ const EXEC_TAG_BYTES: usize = 1;
 /// A write under way. Dropping it cancels nothing: the write happens or not as if one had waited.
 #[must_use = "the answer says whether the write happened"]
 pub struct Pending {
-    admitted: Admitted,
+    pass: Pass,
+    /// None once it is answered.
+    ticket: Option<Ticket>,
     stage: Stage,
     admissions: usize,
 }
@@ -30,31 +37,35 @@ enum Stage {
     Proposed(vaylix_consensus::Pending),
     /// Has to be proposed anew.
     Refused,
-    /// Answered.
-    Finished,
 }
 
 impl Door {
-    /// Answers a read at once, if that is possible without waiting and without looking at many keys; none for
-    /// everything else.
-    #[must_use]
-    pub fn read_now(&self, admitted: &Admitted) -> Option<Result<Reply, ErrorReply>> {
-        if admitted.way != Way::Read {
+    /// Answers a read at once, if that is possible without waiting and without looking at many keys; gives
+    /// everything else back.
+    pub fn read_now(&self, admitted: Admitted) -> ControlFlow<Answer, Admitted> {
+        match self.look_now(&admitted.pass) {
+            Some(result) => ControlFlow::Break(admitted.ticket.answer_at_once(result)),
+            None => ControlFlow::Continue(admitted),
+        }
+    }
+
+    fn look_now(&self, pass: &Pass) -> Option<Result<Reply, ErrorReply>> {
+        if pass.way != Way::Read {
             return None;
         }
-        if let Command::Ping { message } = &admitted.command {
+        if let Command::Ping { message } = &pass.command {
             return Some(Ok(pong(message.as_ref())));
         }
         let view = self.0.node.try_read()?;
-        if is_point_read(&admitted.command) {
+        if is_point_read(&pass.command) {
             self.0.counters.increment(Metric::FastReads);
         }
         let mut allowance = Allowance::bytes(self.0.report.frame_len_max);
-        let answer = if looks_around(&admitted.command) {
+        let answer = if looks_around(&pass.command) {
             let root = view.reader.try_root()?;
-            look(&root, admitted, view.now_ms, &mut allowance.with_looks(LOOKS_INLINE_MAX))
+            look(&root, pass, view.now_ms, &mut allowance.with_looks(LOOKS_INLINE_MAX))
         } else {
-            view.reader.query(&admitted.command, view.now_ms, &mut allowance)
+            view.reader.query(&pass.command, view.now_ms, &mut allowance)
         };
         (answer != Err(Exceeded::Looks)).then(|| answered(answer, self.0.report.frame_len_max))
     }
@@ -63,7 +74,7 @@ impl Door {
     /// for what answers no such value.
     #[must_use]
     pub fn told_value_len(&self, admitted: &Admitted) -> Option<usize> {
-        let key = match &admitted.command {
+        let key = match admitted.command() {
             Command::GetDel { key } | Command::GetEx { key, .. } => key,
             Command::Set { key, options, .. } if options.return_previous => key,
             _ => return None,
@@ -73,82 +84,102 @@ impl Door {
     }
 
     /// Puts a write ([`Admitted::is_write`]) in the queue, behind those submitted before; the answer comes
-    /// from [`Door::finish`]. Waits only while the queue is full. Dropped before it returns, nothing was
-    /// submitted.
-    pub async fn submit(&self, admitted: Admitted) -> Pending {
-        let answer = self.0.node.submit(proposal(&admitted)).await;
-        Pending { admitted, stage: Stage::Proposed(answer), admissions: 1 }
+    /// from [`Door::finish`]. Waits only while the queue is full, and not beyond `deadline`: then nothing was
+    /// submitted, and the answer is `TRN-016`.
+    pub async fn submit(&self, admitted: Admitted, deadline: Option<Instant>) -> ControlFlow<Answer, Pending> {
+        let Admitted { pass, ticket } = admitted;
+        let submit = self.0.node.submit(proposal(&pass));
+        let answer = match deadline {
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), submit).await {
+                Ok(answer) => answer,
+                Err(_) => return ControlFlow::Break(ticket.refuse(refusal::too_late())),
+            },
+            None => submit.await,
+        };
+        let stage = Stage::Proposed(answer);
+        ControlFlow::Continue(Pending { pass, ticket: Some(ticket), stage, admissions: 1 })
     }
 
     /// Waits for the answer of a submitted write. Call it in the order of submission, until it has returned
     /// once; a call that is dropped before can be repeated.
     ///
-    /// A write that was admitted under rules that have changed is admitted anew, a bounded number of times.
+    /// A write that was admitted under rules that have changed is admitted anew, a bounded number of times. The
+    /// answer is `ENG-*` when it failed as a command, `SRV-036` when nobody can say whether it happened.
     ///
-    /// # Errors
-    /// What refused the write, `ENG-*` when it failed as a command, `SRV-036` when nobody can say whether it
-    /// happened.
-    pub async fn finish(&self, pending: &mut Pending) -> Result<Reply, ErrorReply> {
+    /// # Panics
+    /// If it has returned before.
+    pub async fn finish(&self, pending: &mut Pending) -> Answer {
+        let result = self.outcome(pending).await;
+        let ticket = pending.ticket.take().expect("a write is answered once");
+        ticket.answer(result)
+    }
+
+    async fn outcome(&self, pending: &mut Pending) -> Result<Reply, ErrorReply> {
         loop {
             let answer = match &mut pending.stage {
                 Stage::Proposed(answer) => answer.await,
                 Stage::Refused => {
-                    self.readmit(&mut pending.admitted)?;
-                    let answer = self.0.node.submit(proposal(&pending.admitted)).await;
+                    self.readmit(&mut pending.pass)?;
+                    let answer = self.0.node.submit(proposal(&pending.pass)).await;
                     pending.stage = Stage::Proposed(answer);
                     pending.admissions += 1;
                     continue;
                 }
-                Stage::Finished => return Err(refusal::outcome_unknown()),
             };
             if matches!(answer, Err(ProposeError::Stale)) && pending.admissions < ADMISSIONS_MAX {
                 pending.stage = Stage::Refused;
             } else {
-                pending.stage = Stage::Finished;
                 return answer.map_err(refused);
             }
         }
     }
 
     /// Carries out an admitted command and waits for its answer.
-    ///
-    /// # Errors
-    /// What refused or failed the command.
-    pub async fn execute(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
-        match admitted.way {
-            Way::Read => self.read(admitted).await,
-            Way::Write => {
-                let mut pending = self.submit(admitted).await;
-                self.finish(&mut pending).await
-            }
-            Way::Other => self.administer(admitted).await,
+    pub async fn execute(&self, admitted: Admitted) -> Answer {
+        let Admitted { pass, ticket } = admitted;
+        match pass.way {
+            Way::Read => ticket.answer(self.read(pass).await),
+            Way::Write => match self.submit(Admitted { pass, ticket }, None).await {
+                ControlFlow::Continue(mut pending) => self.finish(&mut pending).await,
+                ControlFlow::Break(answer) => answer,
+            },
+            Way::Other => ticket.answer(self.administer(pass).await),
         }
     }
 
     /// Carries out a transaction: all of its commands or none, at one point in time. The permissions that
     /// admitted the commands must still hold.
     ///
-    /// # Errors
-    /// `SRV-007` or `SRV-017` when they do not hold any more, `TRN-006` when the answer would take more than
-    /// `answer_bytes_max` bytes as the payload of a response, otherwise what failed the first command.
-    pub async fn commit(
-        &self,
-        mut queue: Vec<Admitted>,
-        answer_bytes_max: usize,
-    ) -> Result<Reply, ErrorReply> {
-        let is_read_only = queue.iter().all(|admitted| admitted.way == Way::Read);
+    /// The answer is `SRV-007`, `SRV-017` or `SRV-033` when they do not hold any more, `TRN-006` when it would take
+    /// more than `answer_bytes_max` bytes as the payload of a response, otherwise what failed the first command.
+    pub async fn commit(&self, mut ticket: Ticket, queue: Vec<Queued>, answer_bytes_max: usize) -> Answer {
+        if let Some(clear) = queue.iter().find_map(|queued| Subject::of(&queued.0.command))
+            && let Err(refusal) = ticket.watch(clear).await
+        {
+            return ticket.refuse(refusal);
+        }
+        let result = self.carry_out(queue, answer_bytes_max).await;
+        if result.is_ok() {
+            self.0.counters.increment(Metric::TransactionsCommitted);
+        }
+        ticket.answer(result)
+    }
+
+    async fn carry_out(&self, queue: Vec<Queued>, answer_bytes_max: usize) -> Result<Reply, ErrorReply> {
+        let mut queue: Vec<Pass> = queue.into_iter().map(|Queued(pass)| pass).collect();
+        let is_read_only = queue.iter().all(|pass| pass.way == Way::Read);
         for _ in 0..ADMISSIONS_MAX {
             let revision = self.policy()?.revision();
-            for admitted in &mut queue {
-                self.readmit(admitted)?;
+            for pass in &mut queue {
+                self.readmit(pass)?;
             }
-            if queue.iter().any(|admitted| admitted.revision != revision) {
+            if queue.iter().any(|pass| pass.revision != revision) {
                 continue;
             }
             if is_read_only {
                 return self.read_together(queue, answer_bytes_max).await;
             }
-            let commands = queue.iter().map(|admitted| admitted.command.clone()).collect();
+            let commands = queue.iter().map(|pass| pass.command.clone()).collect();
             let payload = Payload::Transaction { commands, answer_bytes_max };
             match self.0.node.propose(Proposal { access_revision: revision, payload }).await {
                 Err(ProposeError::Stale) => {}
@@ -158,28 +189,28 @@ impl Door {
         Err(refusal::contended())
     }
 
-    async fn read(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
-        let looks_around = looks_around(&admitted.command);
-        if !looks_around && let Some(answer) = self.read_now(&admitted) {
+    async fn read(&self, pass: Pass) -> Result<Reply, ErrorReply> {
+        let looks_around = looks_around(&pass.command);
+        if !looks_around && let Some(answer) = self.look_now(&pass) {
             return answer;
         }
         let view = self.0.node.read().await.map_err(unreadable)?;
-        if is_point_read(&admitted.command) {
+        if is_point_read(&pass.command) {
             self.0.counters.increment(Metric::SlowReads);
         }
         let bytes_max = self.0.report.frame_len_max;
         let mut allowance = Allowance::bytes(bytes_max);
         let answer = if looks_around {
-            let look = move || look(&view.reader.root(), &admitted, view.now_ms, &mut allowance);
+            let look = move || look(&view.reader.root(), &pass, view.now_ms, &mut allowance);
             self.0.long_reads.run(look).await?
         } else {
-            view.reader.query(&admitted.command, view.now_ms, &mut allowance)
+            view.reader.query(&pass.command, view.now_ms, &mut allowance)
         };
         answered(answer, bytes_max)
     }
 
     /// Answers a queue of reads from one state of the keys.
-    async fn read_together(&self, queue: Vec<Admitted>, bytes_max: usize) -> Result<Reply, ErrorReply> {
+    async fn read_together(&self, queue: Vec<Pass>, bytes_max: usize) -> Result<Reply, ErrorReply> {
         let view = self.0.node.read().await.map_err(unreadable)?;
         let allowance = Allowance::bytes(bytes_max);
         if let Some(root) = view.reader.try_root() {
@@ -202,13 +233,13 @@ impl Door {
     }
 
     /// The commands that neither read nor change keys one by one.
-    async fn administer(&self, admitted: Admitted) -> Result<Reply, ErrorReply> {
-        let who = admitted.who.clone().ok_or_else(refusal::login_required)?;
-        match &admitted.command {
-            Command::Info => Ok(self.info(&self.root().await?)),
+    async fn administer(&self, pass: Pass) -> Result<Reply, ErrorReply> {
+        let who = pass.who.clone().ok_or_else(refusal::login_required)?;
+        match &pass.command {
+            Command::Info => self.info(&self.root().await?),
             Command::Metrics => Ok(Reply::Entries(self.metrics().entries())),
             Command::MetricsProm => Ok(Reply::Value(self.metrics().prometheus().into())),
-            Command::Health => Ok(self.health()),
+            Command::Health => self.health(),
             Command::WhoAmI => Ok(Self::who_am_i(&who)),
             Command::ShowUsers => self.show_users(),
             Command::ShowRoles => self.show_roles(),
@@ -217,14 +248,14 @@ impl Door {
             Command::ShowGrantsForRole { role } => self.show_grants_for_role(role),
             Command::ShowCluster => Ok(self.show_cluster()),
             Command::ShowReplication => Ok(self.show_replication()),
-            Command::MaintenanceStatus => Ok(self.maintenance_status()),
+            Command::MaintenanceStatus => self.maintenance_status(&who),
             Command::Save | Command::Snapshot => self.snapshot().await,
             Command::Backup => self.backup().await,
             Command::BackupVerify(Dump::Inline(document)) => self.verify_backup(document).await,
             Command::RestoreCheck(Dump::Inline(document)) => self.check_restore(document).await,
             Command::Restore(Dump::Inline(document)) => {
                 let document = document.clone();
-                self.restore(admitted, &document).await
+                self.restore(pass, &document).await
             }
             Command::CreateUser { .. }
             | Command::AlterUserPassword { .. }
@@ -234,7 +265,9 @@ impl Door {
             | Command::GrantRole { .. }
             | Command::RevokeRole { .. }
             | Command::GrantPermission { .. }
-            | Command::RevokePermission { .. } => self.change(admitted).await,
+            | Command::RevokePermission { .. } => self.change(pass).await,
+            Command::MaintenanceOn => self.set_maintenance(pass, true).await,
+            Command::MaintenanceOff => self.set_maintenance(pass, false).await,
             _ => Err(refusal::unavailable()),
         }
     }
@@ -256,11 +289,11 @@ fn looks_around(command: &Command) -> bool {
 /// The answer to a read, from one state of the keys; none for what is no read.
 fn look(
     root: &Root,
-    admitted: &Admitted,
+    pass: &Pass,
     now_ms: u64,
     allowance: &mut Allowance,
 ) -> Result<Option<Reply>, Exceeded> {
-    match (&admitted.command, &admitted.who) {
+    match (&pass.command, &pass.who) {
         (Command::Scan { cursor, pattern, count }, Some(who)) => {
             let places = &mut who.scans().lock();
             let page = root.scan(*cursor, pattern.as_ref(), *count, now_ms, places, allowance)?;
@@ -273,15 +306,15 @@ fn look(
 /// The answers to a queue of reads.
 fn look_together(
     root: &Root,
-    queue: &[Admitted],
+    queue: &[Pass],
     now_ms: u64,
     mut allowance: Allowance,
 ) -> Result<Option<Reply>, Exceeded> {
     let mut replies = Vec::with_capacity(queue.len());
     allowance.take_bytes(EXEC_ANSWER_BYTES)?;
-    for admitted in queue {
+    for pass in queue {
         allowance.take_bytes(EXEC_TAG_BYTES)?;
-        let reply = match &admitted.command {
+        let reply = match &pass.command {
             Command::Ping { message } => {
                 let reply = pong(message.as_ref());
                 allowance.take_bytes(reply.encoded_len())?;
@@ -312,8 +345,8 @@ fn only_readable(mut page: ScanPage, who: &Identity) -> ScanPage {
     page
 }
 
-fn proposal(admitted: &Admitted) -> Proposal {
-    Proposal { access_revision: admitted.revision, payload: Payload::Command(admitted.command.clone()) }
+fn proposal(pass: &Pass) -> Proposal {
+    Proposal { access_revision: pass.revision, payload: Payload::Command(pass.command.clone()) }
 }
 
 fn pong(message: Option<&Text>) -> Reply {

@@ -1,8 +1,10 @@
 //! The one door: who are you, may you, and what is the answer.
 //!
-//! Both planes speak to a [`Door`] and to nothing behind it. A session keeps the [`Identity`] that
-//! [`Door::login`] gave it and asks [`Door::admit`] about each command. The answer is an [`Admission`], and
-//! only the [`Admitted`] command inside can be carried out: no path can forget login, quota or permission.
+//! Both planes speak to a [`Door`] and to nothing behind it. A session keeps the [`Visitor`] that
+//! [`Door::arrival`] gave it, takes a [`Ticket`] for each request, and asks [`Door::admit`] about each command. The
+//! answer is an [`Admission`], and only the [`Admitted`] command inside can be carried out: no path can forget login,
+//! quota or permission. Whatever comes of it is an [`Answer`], which is written down as it is given: no path can
+//! forget the [audit] log either.
 //!
 //! # The order of checks
 //! [`Door::admit`] decides in this order, and the first refusal answers:
@@ -10,18 +12,20 @@
 //! 2. AUTH leaves for [`Door::login`],
 //! 3. login (`SRV-007`), which only PING does without; identities follow changed rules here,
 //! 4. the life time of an open transaction (`SRV-034`),
-//! 5. the leader, where only the leader can do it (`SRV-037`),
-//! 6. the transaction: full (`SRV-013`), active or missing (`SRV-014`, `SRV-015`), not to be queued (`SRV-016`),
-//! 7. permission (`SRV-017`).
+//! 5. maintenance mode (`SRV-033`),
+//! 6. the leader, where only the leader can do it (`SRV-037`),
+//! 7. the transaction: full (`SRV-013`), active or missing (`SRV-014`, `SRV-015`), not to be queued (`SRV-016`),
+//! 8. permission (`SRV-017`).
 //!
 //! # Access rules are data
 //! Users, roles and grants are records in the system part of the replicated state (see `record`). Their
 //! revision travels with every change, and the state refuses a change that was admitted under an older one;
 //! the door then admits it anew. So a permission taken away is gone everywhere at once, and rules and keys
-//! have one history.
+//! have one history. Maintenance mode is such a record too: nothing that was admitted before it is applied after it.
 
 mod administer;
 mod admission;
+pub mod audit;
 mod backup;
 mod bucket;
 mod change;
@@ -32,6 +36,7 @@ mod execute;
 mod grant;
 mod identity;
 mod limits;
+mod lockout;
 mod password;
 mod permission;
 mod policy;
@@ -44,15 +49,19 @@ mod secret;
 mod settings;
 mod show;
 mod status;
+mod subject;
+mod ticket;
 mod turns;
 
-pub use admission::{Admission, Admitted, Standing, Transaction};
+pub use admission::{Admission, Admitted, Login, Postponed, Queued, Standing, Transaction};
 pub use bucket::{Bucket, Rate};
 pub use counters::{Counters, Metric};
 pub use door::{Door, OpenError};
 pub use execute::Pending;
 pub use identity::Identity;
+pub use lockout::Lockout;
 pub use permission::{Permission, Permissions};
 pub use report::Report;
 pub use secret::Secret;
 pub use settings::{Administrator, Authentication, Limits, Settings};
+pub use ticket::{Answer, Ticket, Visitor};

@@ -1,5 +1,7 @@
 //! Every bound of this crate that is not an operator's, by name.
 
+use std::time::Duration;
+
 /// How often one request is admitted anew because the access rules moved on while it was under way.
 pub(crate) const ADMISSIONS_MAX: usize = 16;
 
@@ -16,3 +18,15 @@ pub(crate) const LONG_READS_AT_ONCE_MAX: usize = 2;
 /// Keys that a read may look at where connections are served: about as long as a batch of point reads takes.
 /// What needs more begins anew elsewhere.
 pub(crate) const LOOKS_INLINE_MAX: usize = 512;
+
+/// Audit events that wait to be written. Each is some hundred bytes, and at most a few dozen KiB.
+pub(crate) const AUDIT_QUEUE_EVENTS: usize = 4096;
+
+/// Audit events that are written with one call.
+pub(crate) const AUDIT_BATCH_EVENTS_MAX: usize = 512;
+
+/// Bytes of the audit log that are written before a sync that is not due yet.
+pub(crate) const AUDIT_UNSYNCED_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a request waits for room in the audit log before it looks whether the log can be written at all.
+pub(crate) const AUDIT_PATIENCE: Duration = Duration::from_millis(250);

@@ -7,7 +7,7 @@ use vaylix_proto::{ErrorReply, Text};
 use crate::grant::{Grant, Rights};
 use crate::identity::Identity;
 use crate::permission::Permission;
-use crate::record::{self, BOOTSTRAP_KEY, Bootstrap, ROLE_PREFIX, USER_PREFIX};
+use crate::record::{self, BOOTSTRAP_KEY, Bootstrap, MAINTENANCE_KEY, Maintenance, ROLE_PREFIX, USER_PREFIX};
 use crate::refusal;
 
 /// The built-in role: it always exists and always holds `admin` on `*`.
@@ -20,6 +20,7 @@ pub(crate) struct Policy {
     users: BTreeMap<Text, User>,
     roles: BTreeMap<Text, BTreeSet<Grant>>,
     bootstrap: Option<Bootstrap>,
+    in_maintenance: bool,
 }
 
 /// A user.
@@ -32,9 +33,16 @@ pub(crate) struct User {
 }
 
 impl Policy {
-    /// No users and no roles, at a revision.
-    pub(crate) fn at(revision: u64) -> Self {
-        Self { revision, ..Self::default() }
+    /// The rules of a server that asks nobody who they are: no users and no roles. Maintenance mode is as it is.
+    ///
+    /// # Errors
+    /// `SRV-026` when the maintenance record cannot be understood.
+    pub(crate) fn without_users(revision: u64, maintenance: Option<&[u8]>) -> Result<Self, ErrorReply> {
+        let in_maintenance = match maintenance {
+            Some(bytes) => record::decode::<Maintenance>(MAINTENANCE_KEY, bytes)?.enabled,
+            None => false,
+        };
+        Ok(Self { revision, in_maintenance, ..Self::default() })
     }
 
     /// Reads the access records of the state; other system records are none of its business.
@@ -45,7 +53,7 @@ impl Policy {
         revision: u64,
         records: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Self, ErrorReply> {
-        let mut policy = Self::at(revision);
+        let mut policy = Self { revision, ..Self::default() };
         for (key, bytes) in records {
             if let Some(name) = key.strip_prefix(USER_PREFIX) {
                 policy.users.insert(name.into(), User::from_record(record::decode(key, bytes)?));
@@ -53,6 +61,8 @@ impl Policy {
                 policy.roles.insert(name.into(), grants_of(key, record::decode(key, bytes)?)?);
             } else if key == BOOTSTRAP_KEY {
                 policy.bootstrap = Some(record::decode(key, bytes)?);
+            } else if key == MAINTENANCE_KEY {
+                policy.in_maintenance = record::decode::<Maintenance>(key, bytes)?.enabled;
             }
         }
         Ok(policy)
@@ -61,6 +71,11 @@ impl Policy {
     /// The access revision these rules belong to.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Whether only what changes nothing is let in.
+    pub(crate) fn in_maintenance(&self) -> bool {
+        self.in_maintenance
     }
 
     pub(crate) fn users(&self) -> &BTreeMap<Text, User> {

@@ -8,6 +8,7 @@
 //! | `access/user/<name>` | [`User`] |
 //! | `access/role/<name>` | [`Role`] |
 //! | `access/bootstrap` | [`Bootstrap`] |
+//! | `access/maintenance` | [`Maintenance`] |
 //!
 //! A record is one byte of format version ([`VERSION`]) followed by a MessagePack map with named fields.
 //! Fields may be added with a default; everything else takes a new version. An unknown version or permission
@@ -28,6 +29,8 @@ pub(crate) const PREFIX: &str = "access/";
 pub(crate) const USER_PREFIX: &str = "access/user/";
 /// Prefix of the keys of roles.
 pub(crate) const ROLE_PREFIX: &str = "access/role/";
+/// Key of the maintenance record.
+pub(crate) const MAINTENANCE_KEY: &str = "access/maintenance";
 /// Key of the bootstrap record.
 pub(crate) const BOOTSTRAP_KEY: &str = "access/bootstrap";
 
@@ -60,6 +63,13 @@ pub(crate) struct Bootstrap {
     pub(crate) password_hash: String,
 }
 
+/// Whether maintenance mode is on. No record means that it never was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Maintenance {
+    /// Whether it is.
+    pub(crate) enabled: bool,
+}
+
 /// A record as bytes.
 ///
 /// # Errors
@@ -89,7 +99,7 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
 
 #[cfg(test)]
 mod tests {
-    use super::{Bootstrap, Role, User, decode, encode};
+    use super::{Bootstrap, Maintenance, Role, User, decode, encode};
     use vaylix_proto::Code;
 
     fn user() -> User {
@@ -120,6 +130,9 @@ mod tests {
         let bytes = b"\x01\x84\xb0created_revision\x07\xadpassword_hash\xab$argon2id$x\xa5roles\x91\xa5admin\xa8disabled\xc2";
         assert_eq!(encode(&user()).unwrap(), bytes);
         assert!(decode::<User>("k", bytes).unwrap() == user());
+        let bytes = b"\x01\x81\xa7enabled\xc3";
+        assert_eq!(encode(&Maintenance { enabled: true }).unwrap(), bytes);
+        assert_eq!(decode::<Maintenance>("k", bytes).unwrap(), Maintenance { enabled: true });
     }
 
     #[test]

@@ -16,6 +16,13 @@ macro_rules! fixed {
 }
 
 fixed! {
+    /// The audit log cannot be written, and what is not written down does not happen.
+    audit_unwritable, ServerFilesystemIoFailure,
+        "filesystem I/O failed: the audit log cannot be written, so logins and administration have to wait";
+    /// The command would change something, or lead to a change.
+    in_maintenance, MaintenanceModeEnabled, "maintenance mode is enabled";
+    /// The time that the request gave was over before it was begun.
+    too_late, RequestDeadlineExceeded, "request deadline exceeded";
     /// The session has not logged in, or its user is gone.
     login_required, AuthenticationRequired, "client authentication is required";
     /// User or password is wrong; which of them is not told.
@@ -62,6 +69,8 @@ macro_rules! named {
 }
 
 named! {
+    /// A login during a lockout; of whom.
+    locked, AuthenticationLocked, "authentication lockout active for {}";
     /// There is no such permission.
     unknown_permission, InvalidPermission, "unknown permission: {}";
     /// CREATE USER of an existing one.

@@ -38,8 +38,6 @@ pub struct Report {
     pub expiration_sweep_interval: Option<Duration>,
     /// How long a connection may be idle, when that is limited.
     pub idle_timeout: Option<Duration>,
-    /// From when on a command counts as slow, when that is watched.
-    pub slow_command_threshold: Option<Duration>,
     /// Key that seals what is written now.
     pub storage_key_id: Option<String>,
     /// Whether the listener speaks TLS.

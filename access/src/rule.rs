@@ -37,6 +37,8 @@ pub(crate) struct Rule {
     /// Whether only the leader can do it.
     pub(crate) leader_only: bool,
     pub(crate) in_transaction: InTransaction,
+    /// Whether maintenance mode lets it through.
+    pub(crate) in_maintenance: bool,
 }
 
 const READ: Permissions = Permissions::of(&[Permission::Read]);
@@ -75,14 +77,18 @@ impl Rule {
             | C::RenameNx { .. } => Self::queued(Need::Keys(WRITE), true),
             C::Clear => Self::queued(Need::Everywhere(Permission::Clear), true),
 
-            C::Multi | C::Exec | C::Discard => Self::new(Need::Login, true, InTransaction::Immediate),
+            C::Multi | C::Exec => Self::new(Need::Login, true, InTransaction::Immediate),
+            // What is open must not have to stay open.
+            C::Discard => Self::new(Need::Login, true, InTransaction::Immediate).with_maintenance(true),
 
             C::Info | C::Metrics | C::MetricsProm => {
                 Self::direct(Need::Everywhere(Permission::Metrics), false)
             }
             C::Save | C::Snapshot => Self::direct(Need::Everywhere(Permission::Snapshot), true),
-            C::Backup | C::BackupTo { .. } | C::BackupVerify(_) => {
-                Self::direct(Need::Everywhere(Permission::Backup), false)
+            C::Backup | C::BackupVerify(_) => Self::direct(Need::Everywhere(Permission::Backup), false),
+            // It writes a file of the server.
+            C::BackupTo { .. } => {
+                Self::direct(Need::Everywhere(Permission::Backup), false).with_maintenance(false)
             }
             C::Restore(_) => Self::direct(Need::Everywhere(Permission::Restore), true),
             C::RestoreCheck(_) => Self::direct(Need::Everywhere(Permission::Restore), false),
@@ -108,17 +114,25 @@ impl Rule {
             C::ClusterJoin { .. } | C::ClusterRemove { .. } => {
                 Self::direct(Need::Everywhere(Permission::Admin), true)
             }
+            // On again, off again: both are always possible.
+            C::MaintenanceOn | C::MaintenanceOff => {
+                Self::direct(Need::Everywhere(Permission::Admin), true).with_maintenance(true)
+            }
             // These change the node that is asked, leader or not.
-            C::MaintenanceOn
-            | C::MaintenanceOff
-            | C::PromoteFollower
-            | C::PauseReplication
-            | C::ResumeReplication => Self::direct(Need::Everywhere(Permission::Admin), false),
+            C::PromoteFollower => Self::direct(Need::Everywhere(Permission::Admin), false),
+            C::PauseReplication | C::ResumeReplication => {
+                Self::direct(Need::Everywhere(Permission::Admin), false).with_maintenance(false)
+            }
         }
     }
 
+    /// Maintenance mode lets through what any node can do: that changes nothing.
     const fn new(need: Need, leader_only: bool, in_transaction: InTransaction) -> Self {
-        Self { need, leader_only, in_transaction }
+        Self { need, leader_only, in_transaction, in_maintenance: !leader_only }
+    }
+
+    const fn with_maintenance(self, in_maintenance: bool) -> Self {
+        Self { in_maintenance, ..self }
     }
 
     const fn queued(need: Need, leader_only: bool) -> Self {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use vaylix_proto::Text;
 
+use crate::audit;
 use crate::bucket::Rate;
+use crate::lockout::Lockout;
 use crate::report::Report;
 use crate::secret::Secret;
 
@@ -96,8 +98,12 @@ pub enum Authentication {
 pub struct Settings {
     /// Who must log in.
     pub authentication: Authentication,
+    /// When logins are locked.
+    pub lockout: Lockout,
     /// What is too large.
     pub limits: Limits,
+    /// How the audit log is kept.
+    pub audit: audit::Settings,
     /// Facts of other parts of the server that INFO and the status commands show.
     pub report: Report,
 }

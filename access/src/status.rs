@@ -1,15 +1,17 @@
 //! The answers about the node: HEALTH, SHOW CLUSTER, SHOW REPLICATION, MAINTENANCE STATUS, INFO, METRICS.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vaylix_consensus::{Role, Status};
 use vaylix_engine::state::Root;
-use vaylix_proto::{NamedValue, Reply};
+use vaylix_proto::{ErrorReply, NamedValue, Reply};
 
 use crate::counters::{Counters, Metric};
 use crate::door::Door;
 use crate::entries::Entries;
+use crate::identity::Identity;
+use crate::permission::Permission;
 
 /// The version that INFO gives for the storage engine: the one that logical backups carry.
 const ENGINE_VERSION: u32 = 3;
@@ -62,21 +64,26 @@ impl Door {
     }
 
     /// HEALTH.
-    pub(crate) fn health(&self) -> Reply {
+    pub(crate) fn health(&self) -> Result<Reply, ErrorReply> {
         let health = Health::of(&self.0.node.status());
-        Entries::default()
+        Ok(Entries::default()
             .add("status", health.name())
             .add("ready", health.is_ready())
             .add("reason", health.reason)
             .add("role", health.role)
-            .add("maintenance_mode", false)
-            .reply()
+            .add("maintenance_mode", self.policy()?.in_maintenance())
+            .reply())
     }
 
-    /// MAINTENANCE STATUS.
-    pub(crate) fn maintenance_status(&self) -> Reply {
+    /// MAINTENANCE STATUS. The mode is part of the replicated state; `path` is where clients expect to read of a file,
+    /// and paths of the server are for administrators only.
+    pub(crate) fn maintenance_status(&self, who: &Identity) -> Result<Reply, ErrorReply> {
         let path = self.0.report.data_dir.join("maintenance.mode");
-        Entries::default().add("enabled", false).add("path", path.display()).reply()
+        let path = who.rights().allow_everywhere(Permission::Admin.into()).then(|| path.display());
+        Ok(Entries::default()
+            .add("enabled", self.policy()?.in_maintenance())
+            .add_or_none("path", path)
+            .reply())
     }
 
     /// SHOW CLUSTER.
@@ -128,7 +135,7 @@ impl Door {
     }
 
     /// INFO: everything, sorted by name.
-    pub(crate) fn info(&self, root: &Root) -> Reply {
+    pub(crate) fn info(&self, root: &Root) -> Result<Reply, ErrorReply> {
         let status = self.0.node.status();
         let mut entries = Entries::default();
         entries.add("health.status", Health::of(&status).name());
@@ -138,10 +145,11 @@ impl Door {
         }));
         self.add_persistence(&mut entries, &status);
         self.add_replication(&mut entries, &status);
-        self.add_runtime(&mut entries);
+        self.add_runtime(&mut entries, self.policy()?.in_maintenance());
+        self.add_audit(&mut entries);
         self.add_security(&mut entries);
         self.add_server(&mut entries, &status, root);
-        entries.sort().reply()
+        Ok(entries.sort().reply())
     }
 
     fn add_persistence(&self, entries: &mut Entries, status: &Status) {
@@ -180,18 +188,29 @@ impl Door {
             .add("replication.write_ack_mode", &self.0.report.write_ack_mode);
     }
 
-    fn add_runtime(&self, entries: &mut Entries) {
-        let (limits, report) = (self.limits(), &self.0.report);
+    /// How the audit log fares. These names are ours.
+    fn add_audit(&self, entries: &mut Entries) {
+        let audit = &self.0.audit;
         entries
-            // There is no lockout: nobody is ever locked.
-            .add("runtime.auth_failure_limit", DISABLED)
-            .add("runtime.auth_failure_window_seconds", DISABLED)
-            .add("runtime.auth_lockout_seconds", DISABLED)
-            .add("runtime.locked_auth_records", 0)
+            .add("audit.commands", audit.settings().commands)
+            .add("audit.failures", audit.failures())
+            .add("audit.last_sequence", audit.sequence())
+            .add("audit.status", if audit.is_failing() { "failing" } else { "ready" })
+            .add("audit.suppressed_events", audit.suppressed());
+    }
+
+    fn add_runtime(&self, entries: &mut Entries, in_maintenance: bool) {
+        let (limits, report) = (self.limits(), &self.0.report);
+        let lockout = self.0.failures.rule();
+        entries
+            .add("runtime.auth_failure_limit", lockout.failures_max)
+            .add("runtime.auth_failure_window_seconds", lockout.window.as_secs())
+            .add("runtime.auth_lockout_seconds", lockout.duration.as_secs())
+            .add("runtime.locked_auth_records", self.0.failures.locked_count(Instant::now()))
             .add("runtime.backup_dir", report.backup_dir.display())
             .add("runtime.expiration_sweep_interval_seconds", seconds(report.expiration_sweep_interval))
             .add("runtime.idle_timeout_seconds", seconds(report.idle_timeout))
-            .add("runtime.maintenance_mode", false)
+            .add("runtime.maintenance_mode", in_maintenance)
             .add("runtime.max_key_bytes", limits.key_bytes_max)
             .add("runtime.max_keys_per_batch", limits.batch_keys_max)
             .add("runtime.max_request_payload_bytes", limits.request_payload_bytes_max)
@@ -199,7 +218,7 @@ impl Door {
             .add("runtime.max_value_bytes", limits.value_bytes_max)
             .add("runtime.request_burst", limits.request_rate.burst)
             .add("runtime.requests_per_second", limits.request_rate.per_second)
-            .add("runtime.slow_command_threshold_ms", millis(report.slow_command_threshold))
+            .add("runtime.slow_command_threshold_ms", millis(self.0.audit.settings().slow_command_threshold))
             .add("runtime.snapshot_interval_seconds", seconds(report.snapshot_interval))
             .add("runtime.transaction_max_seconds", limits.transaction_time_max.as_secs())
             .add("runtime.wal_retain_segments", report.wal_retain_segments)

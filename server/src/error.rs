@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use vaylix_access::OpenError;
+use vaylix_access::audit::VerifyError;
 use vaylix_consensus::StartError;
 use vaylix_dataplane::server::BindError;
 use vaylix_proto::Code;
@@ -19,6 +20,10 @@ pub(crate) enum ServerError {
     Start(StartError),
     /// The access rules cannot be read or the administrator cannot be stored.
     Open(OpenError),
+    /// The audit log does not verify, or cannot be read.
+    Audit(VerifyError),
+    /// The result of an offline command cannot be shown.
+    Output(io::Error),
     /// The operating system refuses threads or signals.
     Runtime(io::Error),
     /// No randomness for a password.
@@ -34,8 +39,10 @@ impl ServerError {
             Self::Open(OpenError::Refused(refusal)) => {
                 refusal.known_code().unwrap_or(Code::AuthenticationConfigurationInvalid)
             }
+            Self::Open(OpenError::Audit(error)) => error.code(),
             Self::Open(OpenError::Node(error)) => error.code(),
-            Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
+            Self::Audit(error) => error.code(),
+            Self::Runtime(_) | Self::Randomness(_) | Self::Output(_) => Code::ServerFilesystemIoFailure,
         }
     }
 }
@@ -50,6 +57,8 @@ impl fmt::Display for ServerError {
             Self::Start(error) => write!(f, "engine failure: {error}"),
             Self::Open(OpenError::Refused(refusal)) => f.write_str(&refusal.message),
             Self::Open(error) => write!(f, "{error}"),
+            Self::Audit(error) => write!(f, "{error}"),
+            Self::Output(error) => write!(f, "filesystem I/O failed: standard output: {error}"),
             Self::Runtime(error) => write!(f, "the operating system refused: {error}"),
             Self::Randomness(error) => write!(f, "no randomness for a password: {error}"),
         }

@@ -11,11 +11,14 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::offline::Offline;
+
 /// What the command line and the environment say, before it is checked.
 #[derive(Parser)]
 #[command(
     name = "vaylix",
     version,
+    args_conflicts_with_subcommands = true,
     about = "Vaylix: a secure, consensus-backed key-value database for operational state",
     after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port; the \
                   command line wins.\nRUST_LOG chooses what is logged: error, warn, info or debug.\n\
@@ -92,6 +95,48 @@ pub(crate) struct Flags {
     #[arg(long, env = "VAYLIX_DISABLE_AUTH", help_heading = ACCESS)]
     pub(crate) disable_auth: bool,
 
+    /// Seconds within which failed logins of a user from an address are added up.
+    #[arg(long, env = "VAYLIX_AUTH_FAILURE_WINDOW_SECONDS", default_value_t = 300, help_heading = ACCESS,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) auth_failure_window_seconds: u64,
+
+    /// Failed logins of a user from an address that lock that user for that address (SRV-031).
+    #[arg(long, env = "VAYLIX_AUTH_FAILURE_LIMIT", default_value_t = 5, help_heading = ACCESS,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) auth_failure_limit: u32,
+
+    /// Seconds that such a lock lasts. A restart forgets it.
+    #[arg(long, env = "VAYLIX_AUTH_LOCKOUT_SECONDS", default_value_t = 900, help_heading = ACCESS,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) auth_lockout_seconds: u64,
+
+    /// File of the audit log [default: audit.log in the data directory].
+    #[arg(long, env = "VAYLIX_AUDIT_LOG_PATH", help_heading = AUDIT)]
+    pub(crate) audit_log_path: Option<PathBuf>,
+
+    /// Write every command to the audit log, not only those that matter for security.
+    #[arg(long, env = "VAYLIX_AUDIT_COMMANDS", help_heading = AUDIT)]
+    pub(crate) audit_commands: bool,
+
+    /// Milliseconds from which on a command is written to the audit log as slow; 0 watches none.
+    #[arg(long, env = "VAYLIX_SLOW_COMMAND_THRESHOLD_MS", default_value_t = 100, help_heading = AUDIT)]
+    pub(crate) slow_command_threshold_ms: u64,
+
+    /// Milliseconds within which an event of the audit log is on disk.
+    #[arg(long, env = "VAYLIX_AUDIT_SYNC_INTERVAL_MS", default_value_t = 100, help_heading = AUDIT,
+          value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub(crate) audit_sync_interval_ms: u64,
+
+    /// Size at which the file of the audit log is closed and the next one begun.
+    #[arg(long, env = "VAYLIX_AUDIT_MAX_BYTES", default_value_t = 32 * 1024 * 1024, help_heading = AUDIT,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) audit_max_bytes: u64,
+
+    /// Closed files of the audit log that are kept; older ones are deleted. All of them are verified at each start.
+    #[arg(long, env = "VAYLIX_AUDIT_RETAIN_FILES", default_value_t = 16, help_heading = AUDIT,
+          value_parser = at_least_one)]
+    pub(crate) audit_retain_files: usize,
+
     /// Requests per second that one connection may keep up.
     #[arg(long, env = "VAYLIX_REQUESTS_PER_SECOND", default_value_t = 250_000, help_heading = LIMITS,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -153,6 +198,9 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     pub(crate) not_available: NotAvailable,
+
+    #[command(subcommand)]
+    pub(crate) offline: Option<Offline>,
 }
 
 /// Settings of the public release whose feature this release does not have. Known, so that the refusal can say
@@ -171,18 +219,6 @@ pub(crate) struct NotAvailable {
     backup_dir: Option<PathBuf>,
     #[arg(long, env = "VAYLIX_SNAPSHOT_INTERVAL_SECONDS", help_heading = REFUSED)]
     snapshot_interval_seconds: Option<u64>,
-    #[arg(long, env = "VAYLIX_AUTH_FAILURE_WINDOW_SECONDS", help_heading = REFUSED)]
-    auth_failure_window_seconds: Option<u64>,
-    #[arg(long, env = "VAYLIX_AUTH_FAILURE_LIMIT", help_heading = REFUSED)]
-    auth_failure_limit: Option<u32>,
-    #[arg(long, env = "VAYLIX_AUTH_LOCKOUT_SECONDS", help_heading = REFUSED)]
-    auth_lockout_seconds: Option<u64>,
-    #[arg(long, env = "VAYLIX_AUDIT_LOG_PATH", help_heading = REFUSED)]
-    audit_log_path: Option<PathBuf>,
-    #[arg(long, env = "VAYLIX_AUDIT_COMMANDS", help_heading = REFUSED)]
-    audit_commands: bool,
-    #[arg(long, env = "VAYLIX_SLOW_COMMAND_THRESHOLD_MS", help_heading = REFUSED)]
-    slow_command_threshold_ms: Option<u64>,
     #[arg(long, env = "VAYLIX_CLUSTER_PEERS", help_heading = REFUSED)]
     cluster_peers: Vec<String>,
     #[arg(long, env = "VAYLIX_REPLICATION_ADVERTISE_ADDR", help_heading = REFUSED)]
@@ -217,6 +253,7 @@ pub(crate) const DEFAULT_PASSWORD: &str = "vaylix";
 const NETWORK: &str = "Network and sessions";
 const STORAGE: &str = "Storage";
 const ACCESS: &str = "Credentials";
+const AUDIT: &str = "Audit log";
 const LIMITS: &str = "Limits";
 const CLUSTER: &str = "Cluster";
 const REFUSED: &str = "Not available in this release (refused when given)";
@@ -307,8 +344,7 @@ fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap
         // "off" is what there is.
         .filter(|argument| {
             let id = argument.get_id().as_str();
-            !matches!(id, "ssl" | "audit_commands")
-                || matches.get_one::<bool>(id).copied().unwrap_or_default()
+            id != "ssl" || matches.get_one::<bool>(id).copied().unwrap_or_default()
         })
         .find_map(|argument| argument.get_long().map(|long| format!("--{long}")));
     let credentials_configured = given("user") || given("password");
@@ -354,7 +390,6 @@ mod tests {
             (vec!["--tls-cert", "x"], "--tls-cert"),
             (vec!["--cluster-peers", "a@b:1"], "--cluster-peers"),
             (vec!["--replication-role", "leader"], "--replication-role"),
-            (vec!["--audit-commands"], "--audit-commands"),
         ] {
             assert_eq!(parse(&arguments).unwrap().refused.as_deref(), Some(name), "{arguments:?}");
         }
@@ -365,7 +400,8 @@ mod tests {
     #[test]
     fn values_that_would_refuse_everybody_are_usage_errors() {
         for arguments in
-            [["--max-connections", "0"], ["--max-key-bytes", "0"], ["--requests-per-second", "0"]]
+            [["--max-connections", "0"], ["--max-key-bytes", "0"], ["--requests-per-second", "0"],
+            ["--auth-failure-limit", "0"], ["--audit-max-bytes", "0"]]
         {
             assert_eq!(parse(&arguments).err().map(|e| e.exit_code()), Some(2), "{arguments:?}");
         }

@@ -5,6 +5,7 @@
 mod error;
 mod flags;
 mod logging;
+mod offline;
 mod signals;
 mod startup;
 
@@ -14,7 +15,11 @@ use crate::error::ServerError;
 
 fn main() -> ExitCode {
     let given = flags::read(std::env::args_os());
-    match run(given) {
+    let result = match given.flags.offline {
+        Some(command) => offline::run(command),
+        None => run(given),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             use std::io::Write as _;

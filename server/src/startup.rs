@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
-use vaylix_access::{Administrator, Authentication, Door, Limits, Rate, Report, Secret, Settings};
+use vaylix_access::{
+    Administrator, Authentication, Door, Limits, Lockout, Rate, Report, Secret, Settings, audit,
+};
 use vaylix_consensus::Node;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
 use vaylix_engine::wal::SyncPolicy;
@@ -108,6 +110,29 @@ impl Config {
         }
     }
 
+    fn lockout(&self) -> Lockout {
+        let flags = &self.flags;
+        Lockout {
+            failures_max: flags.auth_failure_limit,
+            window: Duration::from_secs(flags.auth_failure_window_seconds),
+            duration: Duration::from_secs(flags.auth_lockout_seconds),
+        }
+    }
+
+    fn audit(&self) -> audit::Settings {
+        let flags = &self.flags;
+        let path = flags.audit_log_path.clone().unwrap_or_else(|| flags.data_dir.join("audit.log"));
+        let slow_ms = Some(flags.slow_command_threshold_ms).filter(|ms| *ms > 0);
+        audit::Settings {
+            path,
+            commands: flags.audit_commands,
+            slow_command_threshold: slow_ms.map(Duration::from_millis),
+            sync_interval: Duration::from_millis(flags.audit_sync_interval_ms),
+            file_bytes_max: flags.audit_max_bytes,
+            closed_files_max: flags.audit_retain_files,
+        }
+    }
+
     fn report(&self, address: SocketAddr, node: &Node) -> Report {
         let flags = &self.flags;
         Report {
@@ -125,7 +150,6 @@ impl Config {
             snapshot_interval: None,
             expiration_sweep_interval: Some(Duration::from_secs(flags.expiration_sweep_interval_seconds)),
             idle_timeout: flags.idle_timeout_seconds.map(Duration::from_secs),
-            slow_command_threshold: None,
             storage_key_id: Some(node.status().storage_key_id),
             tls: false,
             mtls: false,
@@ -152,7 +176,13 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
 
     let node = Node::start(config.node()).await.map_err(ServerError::Start)?;
     let report = config.report(address, &node);
-    let settings = Settings { authentication: config.authentication(), limits: config.limits(), report };
+    let settings = Settings {
+        authentication: config.authentication(),
+        lockout: config.lockout(),
+        limits: config.limits(),
+        audit: config.audit(),
+        report,
+    };
     let door = Door::open(node.clone(), settings).await.map_err(ServerError::Open)?;
 
     let lets_default_in = door.lets_the_default_pair_in().await.map_err(|e| ServerError::Open(e.into()))?;
@@ -169,10 +199,11 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
         let signal = signals.stop().await;
         info!(signal, "shutdown signal received");
     };
-    let drained = socket.listen(door, settings).serve(stop).await;
+    let drained = socket.listen(door.clone(), settings).serve(stop).await;
     if drained.aborted > 0 {
         warn!(connections = drained.aborted, "cut off connections that did not finish in time");
     }
+    door.close().await;
     // The log is complete whether or not the last snapshot could be taken; a start would only take longer.
     if let Err(error) = node.shutdown().await {
         warn!(%error, "the final snapshot was not taken");

@@ -15,6 +15,7 @@
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -24,19 +25,19 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 use tracing::Span;
-use vaylix_access::{Admitted, Metric};
+use vaylix_access::{Admitted, Answer, Login, Metric, Ticket};
 use vaylix_proto::error::WireError;
 use vaylix_proto::frame::FrameDecoder;
 use vaylix_proto::hello::Agreement;
-use vaylix_proto::request::Request;
-use vaylix_proto::{ErrorReply, Reply};
+use vaylix_proto::opcode::Opcode;
+use vaylix_proto::request::{Request, RequestId};
 
 use super::attend::Server;
 use super::caps::{HOUSEKEEPING_EVERY, READ_BYTES_MAX, READ_BYTES_MIN, REQUESTS_PER_TURN, WRITE_STALL_MAX};
 use super::registry::Member;
 use super::replies::{Outbox, Replies, Unanswerable};
 use super::reply_len::{PREFIX_LEN, value_body_len};
-use super::session::{Session, Step, check_deadline, deadline, deadline_exceeded};
+use super::session::{Session, Step, check_deadline, deadline};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +83,6 @@ pub(crate) struct Connection<'a, S> {
     session: Session,
     member: &'a mut Member,
     server: Arc<Server>,
-    peer: SocketAddr,
     span: Span,
     clock: Clock,
     /// Set when nothing is read any more: what is left is answered, then the connection ends like this.
@@ -103,7 +103,7 @@ struct Clock {
 
 /// What ended a wait.
 enum Woken {
-    Answered(Result<Reply, ErrorReply>),
+    Answered(Answer),
     Sent,
     Received(usize),
     Dismissed,
@@ -123,7 +123,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     ) -> Self {
         let now = Instant::now();
         let Agreement { compression, max_frame_len, .. } = agreement;
-        let session = Session::new(server.door.clone(), now);
+        let session = Session::new(server.door.clone(), member.id().0, peer, now);
         if session.is_known() {
             member.protect();
         }
@@ -137,7 +137,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             session,
             member,
             server,
-            peer,
             span,
             clock: Clock {
                 received_at: now,
@@ -231,89 +230,96 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     self.break_off(refused.error);
                     return Ok(());
                 };
-                let answer = self.session.take_token(now).and_then(|()| Err(refused.error.into()));
-                return Ok(self.replies.answer(id, answer)?);
+                let answer = match self.ticket(id, None, now).await {
+                    ControlFlow::Break(answer) => answer,
+                    ControlFlow::Continue(ticket) => match self.session.take_token(ticket, now) {
+                        Ok(ticket) => ticket.refuse_undecodable(refused.error),
+                        Err(answer) => *answer,
+                    },
+                };
+                return Ok(self.replies.answer(answer)?);
             }
         };
         if self.server.settings.log_requests {
             let opcode = request.opcode.name();
             tracing::info!(target: "server.connection", parent: &self.span, opcode, "request");
         }
-        let decision = self.session.decide(&request, self.clock.received_at, now, self.replies.has_writes());
-        let answer = match decision {
-            Ok(step) => match self.perform(&request, step).await? {
-                Some(answer) => answer,
-                None => return Ok(()),
-            },
-            Err(refusal) => Err(refusal),
+        let ticket = match self.ticket(request.id, Some(request.opcode), now).await {
+            ControlFlow::Continue(ticket) => ticket,
+            ControlFlow::Break(answer) => return Ok(self.replies.answer(answer)?),
         };
-        Ok(self.replies.answer(request.id, answer)?)
+        let has_writes = self.replies.has_writes();
+        let step = self.session.decide(&request, ticket, self.clock.received_at, now, has_writes);
+        match self.perform(&request, step).await? {
+            Some(answer) => Ok(self.replies.answer(answer)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The ticket of a request. Waits only while the audit log is behind.
+    async fn ticket(
+        &mut self,
+        id: RequestId,
+        opcode: Option<Opcode>,
+        now: Instant,
+    ) -> ControlFlow<Answer, Ticket> {
+        let visitor = self.session.visitor();
+        match visitor.ticket(id, opcode, now) {
+            Some(ticket) => ControlFlow::Continue(ticket),
+            None => {
+                let ticket = Box::pin(visitor.wait_for_ticket(id, opcode, now));
+                meanwhile(self.stream, self.replies.outbox(), ticket).await
+            }
+        }
     }
 
     /// Does what was decided. No answer yet: a write is under way.
-    async fn perform(
-        &mut self,
-        request: &Request,
-        step: Step,
-    ) -> Result<Option<Result<Reply, ErrorReply>>, End> {
+    async fn perform(&mut self, request: &Request, step: Step) -> Result<Option<Answer>, End> {
         match step {
-            Step::Answer(reply) => return Ok(Some(Ok(reply))),
+            Step::Answer(answer) => return Ok(Some(answer)),
             Step::Write(admitted) => return self.write(request, admitted).await,
             _ => {}
         }
         self.settle().await?;
         let now = Instant::now();
-        if let Err(late) = check_deadline(deadline(request, self.clock.received_at), now) {
-            return Ok(Some(Err(late)));
-        }
-        let step = match step {
-            Step::AfterWrites(command) => {
-                match self.session.admit(command, request.payload.len(), now, false) {
-                    Ok(Step::Write(admitted)) => return self.write(request, admitted).await,
-                    Ok(step) => step,
-                    Err(refusal) => return Ok(Some(Err(refusal))),
+        let late = check_deadline(deadline(request, self.clock.received_at), now);
+        let step = match (step, late) {
+            (step, Err(late)) => return Ok(Some(step.refuse(late))),
+            (Step::AfterWrites(postponed), Ok(())) => {
+                match self.session.admit(postponed, request.payload.len(), now, false) {
+                    Step::Write(admitted) => return self.write(request, admitted).await,
+                    step => step,
                 }
             }
-            step => step,
+            (step, Ok(())) => step,
         };
         Ok(Some(match step {
-            Step::Answer(reply) => Ok(reply),
+            Step::Answer(answer) => answer,
             Step::Alone(admitted) => self.alone(admitted).await,
-            Step::Login { user, password } => self.login(&user, &password).await,
-            Step::Commit => self.commit().await,
-            Step::Write(_) | Step::AfterWrites(_) => Err(vaylix_access::refusal::contended()),
+            Step::Login(login) => self.login(login).await,
+            Step::Commit(ticket) => self.commit(ticket).await,
+            step @ (Step::Write(_) | Step::AfterWrites(_)) => step.refuse(vaylix_access::refusal::contended()),
         }))
     }
 
     /// Puts a write on its way. An answer means that it was refused.
-    async fn write(
-        &mut self,
-        request: &Request,
-        admitted: Admitted,
-    ) -> Result<Option<Result<Reply, ErrorReply>>, End> {
+    async fn write(&mut self, request: &Request, admitted: Admitted) -> Result<Option<Answer>, End> {
         let mut bytes = request.payload.len();
         if let Some(told) = self.told_value_len(&admitted).await? {
             let len = value_body_len(told);
             if len > self.replies.outbox().body_len_max() {
-                return Ok(Some(Err(self.replies.outbox().too_large(len))));
+                return Ok(Some(admitted.refuse(self.replies.outbox().too_large(len))));
             }
             bytes += len.max(self.server.door.limits().value_bytes_max);
         }
         let deadline = deadline(request, self.clock.received_at);
-        let submit = async {
-            let submit = self.server.door.submit(admitted);
-            match deadline {
-                // Dropped while it waits for room, nothing was submitted.
-                Some(deadline) => tokio::time::timeout_at(deadline.into(), submit).await.ok(),
-                None => Some(submit.await),
-            }
-        };
+        let submit = self.server.door.submit(admitted, deadline);
         match meanwhile(self.stream, self.replies.outbox(), submit).await {
-            Some(write) => {
-                self.replies.answer_later(request.id, write, bytes);
+            ControlFlow::Continue(write) => {
+                self.replies.answer_later(write, bytes);
                 Ok(None)
             }
-            None => Ok(Some(Err(deadline_exceeded()))),
+            ControlFlow::Break(answer) => Ok(Some(answer)),
         }
     }
 
@@ -334,31 +340,32 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         Ok(self.server.door.told_value_len(admitted))
     }
 
-    async fn alone(&mut self, admitted: Admitted) -> Result<Reply, ErrorReply> {
-        if let Some(answer) = self.server.door.read_now(&admitted) {
-            return answer;
-        }
+    async fn alone(&mut self, admitted: Admitted) -> Answer {
+        let admitted = match self.server.door.read_now(admitted) {
+            ControlFlow::Break(answer) => return answer,
+            ControlFlow::Continue(admitted) => admitted,
+        };
         let execution = Box::pin(self.server.door.execute(admitted));
         meanwhile(self.stream, self.replies.outbox(), execution).await
     }
 
     /// A login is not cut short by a deadline once it has begun: it must be counted, whatever comes of it.
-    async fn login(&mut self, user: &str, password: &str) -> Result<Reply, ErrorReply> {
-        let login = Box::pin(self.server.door.login(user, password, self.peer.ip()));
-        let identity = meanwhile(self.stream, self.replies.outbox(), login).await?;
-        self.session.enter(identity);
-        self.member.protect();
-        Ok(Reply::Ok)
+    async fn login(&mut self, login: Login) -> Answer {
+        let login = Box::pin(self.server.door.login(self.session.visitor(), login));
+        let answer = meanwhile(self.stream, self.replies.outbox(), login).await;
+        if self.session.is_known() {
+            self.member.protect();
+        }
+        answer
     }
 
-    async fn commit(&mut self) -> Result<Reply, ErrorReply> {
+    async fn commit(&mut self, ticket: Ticket) -> Answer {
         let outbox = self.replies.outbox();
         // Not even an empty answer fits in frames as short as the prefix.
         let answer_bytes_max = outbox.body_len_max().saturating_sub(PREFIX_LEN);
-        let commit = Box::pin(self.server.door.commit(self.session.take_transaction(), answer_bytes_max));
-        let reply = meanwhile(self.stream, outbox, commit).await?;
-        self.server.door.counters().increment(Metric::TransactionsCommitted);
-        Ok(reply)
+        let queue = self.session.take_transaction();
+        let commit = Box::pin(self.server.door.commit(ticket, queue, answer_bytes_max));
+        meanwhile(self.stream, outbox, commit).await
     }
 
     /// Waits until every write under way has been answered.

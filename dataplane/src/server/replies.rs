@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
-use vaylix_access::Pending;
+use vaylix_access::{Answer, Pending};
 use vaylix_proto::error::WireError;
 use vaylix_proto::frame::{COMPRESSION_THRESHOLD_BYTES, Compression, FrameEncoder};
 use vaylix_proto::request::RequestId;
@@ -32,9 +32,8 @@ pub(crate) struct Replies {
 
 /// A write under way whose answer is to come, and the answers that are known but come after it.
 struct Waiting {
-    id: RequestId,
     write: Pending,
-    behind: Vec<(RequestId, Result<Reply, ErrorReply>)>,
+    behind: Vec<Answer>,
     /// Memory held for all of this, about.
     bytes: usize,
 }
@@ -73,23 +72,19 @@ impl Replies {
     ///
     /// # Errors
     /// [`Unanswerable`].
-    pub(crate) fn answer(
-        &mut self,
-        id: RequestId,
-        answer: Result<Reply, ErrorReply>,
-    ) -> Result<(), Unanswerable> {
-        let Some(last) = self.waiting.back_mut() else { return self.outbox.encode(id, answer) };
-        let bytes = ANSWER_OVERHEAD_BYTES + body_len(&answer);
-        last.behind.push((id, answer));
+    pub(crate) fn answer(&mut self, answer: Answer) -> Result<(), Unanswerable> {
+        let Some(last) = self.waiting.back_mut() else { return self.outbox.encode(answer) };
+        let bytes = ANSWER_OVERHEAD_BYTES + body_len(answer.result());
+        last.behind.push(answer);
         last.bytes += bytes;
         self.waiting_bytes += bytes;
         Ok(())
     }
 
     /// Leaves the answer of the latest request to a write, which holds about `bytes` bytes until then.
-    pub(crate) fn answer_later(&mut self, id: RequestId, write: Pending, bytes: usize) {
+    pub(crate) fn answer_later(&mut self, write: Pending, bytes: usize) {
         let bytes = ANSWER_OVERHEAD_BYTES + bytes;
-        self.waiting.push_back(Waiting { id, write, behind: Vec::new(), bytes });
+        self.waiting.push_back(Waiting { write, behind: Vec::new(), bytes });
         self.waiting_bytes += bytes;
     }
 
@@ -102,11 +97,11 @@ impl Replies {
     ///
     /// # Errors
     /// [`Unanswerable`].
-    pub(crate) fn finish_write(&mut self, answer: Result<Reply, ErrorReply>) -> Result<(), Unanswerable> {
+    pub(crate) fn finish_write(&mut self, answer: Answer) -> Result<(), Unanswerable> {
         let Some(next) = self.waiting.pop_front() else { return Ok(()) };
         self.waiting_bytes -= next.bytes;
-        self.outbox.encode(next.id, answer)?;
-        next.behind.into_iter().try_for_each(|(id, answer)| self.outbox.encode(id, answer))
+        self.outbox.encode(answer)?;
+        next.behind.into_iter().try_for_each(|answer| self.outbox.encode(answer))
     }
 
     /// Whether writes are under way.
@@ -140,10 +135,13 @@ impl Replies {
 }
 
 impl Outbox {
-    fn encode(&mut self, id: RequestId, answer: Result<Reply, ErrorReply>) -> Result<(), Unanswerable> {
-        let len = body_len(&answer);
-        let answer =
-            if answer.is_ok() && len > self.body_len_max() { Err(self.too_large(len)) } else { answer };
+    fn encode(&mut self, mut answer: Answer) -> Result<(), Unanswerable> {
+        let len = body_len(answer.result());
+        if answer.result().is_ok() && len > self.body_len_max() {
+            answer.replace(self.too_large(len));
+        }
+        let id = answer.request_id();
+        let answer = answer.give();
         if body_len(&answer) <= self.body_len_max() {
             return self.frame(id, &answer);
         }

@@ -13,13 +13,16 @@
 //!
 //! Requests refused by 1 to 3 do not count as requests handled.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use vaylix_access::{Admission, Admitted, Bucket, Door, Identity, Metric, Standing, refusal};
+use vaylix_access::{
+    Admission, Admitted, Answer, Bucket, Door, Login, Metric, Postponed, Queued, Standing, Ticket, Visitor,
+    refusal,
+};
 use vaylix_proto::error::WireError;
-use vaylix_proto::reply::QUEUED;
 use vaylix_proto::request::Request;
-use vaylix_proto::{Code, Command, ErrorReply, Reply, Text};
+use vaylix_proto::{Code, ErrorReply};
 
 use super::transaction::{TooLarge, Transaction};
 
@@ -27,133 +30,166 @@ use super::transaction::{TooLarge, Transaction};
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Answer it.
-    Answer(Reply),
-    /// Check a password, then call [`Session::enter`].
-    Login { user: Text, password: Text },
+    Answer(Answer),
+    /// Check a password.
+    Login(Login),
     /// Put it on its way; it may join earlier writes.
     Write(Admitted),
     /// Carry it out when earlier writes have ended.
     Alone(Admitted),
     /// Carry out the transaction when earlier writes have ended: [`Session::take_transaction`].
-    Commit,
+    Commit(Ticket),
     /// Wait until earlier writes have ended, then ask [`Session::admit`] again.
-    AfterWrites(Command),
+    AfterWrites(Postponed),
+}
+
+impl Step {
+    /// Answers with a refusal instead of doing anything.
+    pub(crate) fn refuse(self, refusal: ErrorReply) -> Answer {
+        match self {
+            Self::Answer(mut answer) => {
+                answer.replace(refusal);
+                answer
+            }
+            Self::Login(login) => login.refuse(refusal),
+            Self::Write(admitted) | Self::Alone(admitted) => admitted.refuse(refusal),
+            Self::Commit(ticket) => ticket.refuse(refusal),
+            Self::AfterWrites(postponed) => postponed.ticket.refuse(refusal),
+        }
+    }
 }
 
 /// One client's standing.
 pub(crate) struct Session {
     door: Door,
-    identity: Option<Identity>,
+    visitor: Visitor,
     transaction: Option<Transaction>,
     bucket: Bucket,
 }
 
 impl Session {
     /// A session that has just greeted.
-    pub(crate) fn new(door: Door, now: Instant) -> Self {
+    pub(crate) fn new(door: Door, connection_id: u64, peer: SocketAddr, now: Instant) -> Self {
         let bucket = Bucket::new(door.limits().request_rate, now);
-        Self { identity: door.arrival(), transaction: None, bucket, door }
+        Self { visitor: door.arrival(connection_id, peer), transaction: None, bucket, door }
     }
 
     /// Whether somebody has logged in, or nobody needs to.
     pub(crate) fn is_known(&self) -> bool {
-        self.identity.is_some()
+        self.visitor.identity().is_some()
+    }
+
+    /// Who is on the other side.
+    pub(crate) fn visitor(&mut self) -> &mut Visitor {
+        &mut self.visitor
     }
 
     /// Decides about a request that was completely received at `received_at`.
-    ///
-    /// # Errors
-    /// The refusal to answer.
     pub(crate) fn decide(
         &mut self,
         request: &Request,
+        ticket: Ticket,
         received_at: Instant,
         now: Instant,
         writes_in_flight: bool,
-    ) -> Result<Step, ErrorReply> {
-        check_deadline(deadline(request, received_at), now)?;
+    ) -> Step {
+        if let Err(late) = check_deadline(deadline(request, received_at), now) {
+            return Step::Answer(ticket.refuse(late));
+        }
         if request.metadata.sequence.is_some() && self.transaction.is_some() {
             let reason = "pipelined requests are not supported inside transactions";
-            return Err(WireError::StateViolation(reason).into());
+            return Step::Answer(ticket.refuse(WireError::StateViolation(reason).into()));
         }
-        self.take_token(now)?;
+        let ticket = match self.take_token(ticket, now) {
+            Ok(ticket) => ticket,
+            Err(answer) => return Step::Answer(*answer),
+        };
         let limit = self.door.limits().request_payload_bytes_max;
         if request.payload.len() > limit {
-            return Err(ErrorReply::new(
+            return Step::Answer(ticket.refuse(ErrorReply::new(
                 Code::QuotaExceeded,
                 format!("request exceeds configured quotas: the payload may have {limit} bytes"),
-            ));
+            )));
         }
         if request.opcode.is_internal() {
-            return Err(if self.is_known() { refusal::unsupported() } else { refusal::login_required() });
+            return Step::Answer(ticket.refuse(if self.is_known() {
+                refusal::unsupported()
+            } else {
+                refusal::login_required()
+            }));
         }
-        let command = request.command()?;
-        self.admit(command, request.payload.len(), now, writes_in_flight)
+        match request.command() {
+            Ok(command) => {
+                let postponed = Postponed { command, ticket };
+                self.admit(postponed, request.payload.len(), now, writes_in_flight)
+            }
+            Err(error) => Step::Answer(ticket.refuse_undecodable(error)),
+        }
     }
 
-    /// Takes the price of a request that could not be understood.
+    /// Takes the price of a request.
     ///
     /// # Errors
     /// `SRV-012`.
-    pub(crate) fn take_token(&mut self, now: Instant) -> Result<(), ErrorReply> {
+    pub(crate) fn take_token(&mut self, ticket: Ticket, now: Instant) -> Result<Ticket, Box<Answer>> {
         if !self.bucket.take(now) {
-            return Err(refusal::rate_limited());
+            return Err(Box::new(ticket.refuse_rate()));
         }
         self.door.counters().increment(Metric::Requests);
-        Ok(())
+        Ok(ticket)
     }
 
     /// Asks the door about a command whose payload has `payload_len` bytes.
-    ///
-    /// # Errors
-    /// The refusal to answer. `SRV-034` has ended the transaction.
     pub(crate) fn admit(
         &mut self,
-        command: Command,
+        postponed: Postponed,
         payload_len: usize,
         now: Instant,
         writes_in_flight: bool,
-    ) -> Result<Step, ErrorReply> {
+    ) -> Step {
         let transaction =
             self.transaction.as_ref().map_or_else(Default::default, |transaction| transaction.standing(now));
         let standing = Standing { transaction, writes_in_flight };
-        let admission = self.door.admit(&mut self.identity, standing, command).inspect_err(|refusal| {
-            if refusal.known_code() == Some(Code::TransactionExpired) {
-                self.transaction = None;
-                self.door.counters().increment(Metric::TransactionsExpired);
-            }
-        })?;
-        Ok(match admission {
+        let Postponed { command, ticket } = postponed;
+        match self.door.admit(&mut self.visitor, standing, command, ticket) {
             Admission::Run(admitted) if admitted.is_write() => Step::Write(admitted),
             Admission::Run(admitted) => Step::Alone(admitted),
-            Admission::Queue(admitted) => {
-                let transaction =
-                    self.transaction.as_mut().expect("the door queues in open transactions only");
-                transaction.queue(admitted, payload_len).map_err(|TooLarge| refusal::quota_exceeded())?;
-                Step::Answer(Reply::Value(QUEUED.into()))
-            }
-            Admission::Login { user, password } => Step::Login { user, password },
-            Admission::Begin => {
+            Admission::Queue(admitted) => Step::Answer(self.queue(admitted, payload_len)),
+            Admission::Login(login) => Step::Login(login),
+            Admission::Begin(answer) => {
                 self.transaction = Some(Transaction::open(now));
                 self.door.counters().increment(Metric::TransactionsBegun);
-                Step::Answer(Reply::Ok)
+                Step::Answer(answer)
             }
-            Admission::Commit => Step::Commit,
-            Admission::Discard => {
+            Admission::Commit(ticket) => Step::Commit(ticket),
+            Admission::Discard(answer) => {
                 self.drop_transaction();
-                Step::Answer(Reply::Ok)
+                Step::Answer(answer)
             }
-            Admission::AfterWrites(command) => Step::AfterWrites(command),
-        })
+            Admission::AfterWrites(postponed) => Step::AfterWrites(postponed),
+            Admission::Refused(answer) => Step::Answer(answer),
+            Admission::Expired(answer) => {
+                self.transaction = None;
+                self.door.counters().increment(Metric::TransactionsExpired);
+                Step::Answer(answer)
+            }
+        }
     }
 
-    /// The client has logged in.
-    pub(crate) fn enter(&mut self, identity: Identity) {
-        self.identity = Some(identity);
+    fn queue(&mut self, admitted: Admitted, payload_len: usize) -> Answer {
+        let transaction = self.transaction.as_mut().expect("the door queues in open transactions only");
+        match transaction.reserve(payload_len) {
+            Ok(()) => {
+                let (queued, answer) = admitted.queue();
+                transaction.push(queued);
+                answer
+            }
+            Err(TooLarge) => admitted.refuse(refusal::quota_exceeded()),
+        }
     }
 
     /// Takes the open transaction out to be carried out: whatever becomes of it, it is over.
-    pub(crate) fn take_transaction(&mut self) -> Vec<Admitted> {
+    pub(crate) fn take_transaction(&mut self) -> Vec<Queued> {
         self.transaction.take().map(Transaction::into_commands).unwrap_or_default()
     }
 
@@ -185,12 +221,7 @@ pub(crate) fn deadline(request: &Request, received_at: Instant) -> Option<Instan
 /// `TRN-016`.
 pub(crate) fn check_deadline(deadline: Option<Instant>, now: Instant) -> Result<(), ErrorReply> {
     match deadline {
-        Some(deadline) if deadline <= now => Err(deadline_exceeded()),
+        Some(deadline) if deadline <= now => Err(refusal::too_late()),
         _ => Ok(()),
     }
-}
-
-/// The refusal of what is late.
-pub(crate) fn deadline_exceeded() -> ErrorReply {
-    ErrorReply::new(Code::RequestDeadlineExceeded, "request deadline exceeded")
 }

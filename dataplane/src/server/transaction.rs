@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use vaylix_access::{self as access, Admitted};
+use vaylix_access::{self as access, Queued};
 
 use super::caps::TRANSACTION_BYTES_MAX;
 
@@ -12,7 +12,7 @@ pub(crate) struct TooLarge;
 
 /// Commands waiting for EXEC.
 #[derive(Debug)]
-pub(crate) struct Transaction<C = Admitted> {
+pub(crate) struct Transaction<C = Queued> {
     opened_at: Instant,
     commands: Vec<C>,
     bytes: usize,
@@ -32,18 +32,22 @@ impl<C> Transaction<C> {
         }
     }
 
-    /// Queues a command whose request payload has `bytes` bytes.
+    /// Makes room for a command whose request payload has `bytes` bytes.
     ///
     /// # Errors
     /// [`TooLarge`]; the queue stays as it is.
-    pub(crate) fn queue(&mut self, command: C, bytes: usize) -> Result<(), TooLarge> {
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), TooLarge> {
         let total = self.bytes.saturating_add(bytes);
         if total > TRANSACTION_BYTES_MAX {
             return Err(TooLarge);
         }
         self.bytes = total;
-        self.commands.push(command);
         Ok(())
+    }
+
+    /// Queues a command that there is room for.
+    pub(crate) fn push(&mut self, command: C) {
+        self.commands.push(command);
     }
 
     /// The queued commands in order.
@@ -61,8 +65,10 @@ mod tests {
     fn it_knows_its_age_and_length_and_keeps_the_order() {
         let start = Instant::now();
         let mut transaction = Transaction::open(start);
-        transaction.queue('a', 1).unwrap();
-        transaction.queue('b', 1).unwrap();
+        for command in ['a', 'b'] {
+            transaction.reserve(1).unwrap();
+            transaction.push(command);
+        }
         let vaylix_access::Transaction::Open { queued, age } =
             transaction.standing(start + Duration::from_secs(3))
         else {
@@ -75,10 +81,11 @@ mod tests {
     #[test]
     fn its_bytes_are_bounded_and_a_refusal_changes_nothing() {
         let mut transaction = Transaction::open(Instant::now());
-        transaction.queue((), TRANSACTION_BYTES_MAX - 1).unwrap();
-        assert_eq!(transaction.queue((), 2), Err(TooLarge));
-        assert_eq!(transaction.queue((), 1), Ok(()));
-        assert_eq!(transaction.queue((), 1), Err(TooLarge));
-        assert_eq!(transaction.into_commands().len(), 2);
+        transaction.push(());
+        transaction.reserve(TRANSACTION_BYTES_MAX - 1).unwrap();
+        assert_eq!(transaction.reserve(2), Err(TooLarge));
+        assert_eq!(transaction.reserve(1), Ok(()));
+        assert_eq!(transaction.reserve(1), Err(TooLarge));
+        assert_eq!(transaction.into_commands().len(), 1);
     }
 }
