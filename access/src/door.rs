@@ -17,8 +17,8 @@ use crate::backup::LastSnapshot;
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
-use crate::lockout::Failures;
 use crate::limits::{ADMISSIONS_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX};
+use crate::lockout::Failures;
 use crate::password::Hasher;
 use crate::policy::Policy;
 use crate::quota;
@@ -92,9 +92,19 @@ impl Door {
     /// `SRV-028` when the audit log does not verify, `SRV-004` when it cannot be written, `SRV-026` when access records are unreadable, `SRV-009` when hashing fails, or why the administrator
     /// could not be stored.
     pub async fn open(node: Node, settings: Settings) -> Result<Self, OpenError> {
-        let Settings { authentication, lockout, limits, audit, report } = settings;
+        let audit = settings.audit.clone();
         let audit = tokio::task::spawn_blocking(move || audit::Log::open(audit));
         let audit = audit.await.map_err(|_| refusal::closed())??;
+        Self::open_with(node, settings, audit).await
+    }
+
+    /// Opens the door over an audit log that is open.
+    pub(crate) async fn open_with(
+        node: Node,
+        settings: Settings,
+        audit: audit::Log,
+    ) -> Result<Self, OpenError> {
+        let Settings { authentication, lockout, limits, report, .. } = settings;
         let (administrator, accepts_well_known) = match authentication {
             Authentication::Required { administrator, accepts_well_known } => {
                 (Some(administrator), accepts_well_known)
@@ -192,7 +202,12 @@ impl Door {
         }
     }
 
-    async fn authenticate(&self, user: &str, password: &str, peer: SocketAddr) -> Result<Identity, ErrorReply> {
+    async fn authenticate(
+        &self,
+        user: &str,
+        password: &str,
+        peer: SocketAddr,
+    ) -> Result<Identity, ErrorReply> {
         if !self.0.requires_login {
             return Ok(Identity::anonymous(self.policy()?.revision()));
         }
@@ -225,7 +240,13 @@ impl Door {
     /// Lets a command in or refuses it; see the order of checks in the [crate's documentation](crate).
     ///
     /// The visitor is brought up to date when the access rules have changed, and is nobody when that user is gone.
-    pub fn admit(&self, visitor: &mut Visitor, standing: Standing, command: Command, ticket: Ticket) -> Admission {
+    pub fn admit(
+        &self,
+        visitor: &mut Visitor,
+        standing: Standing,
+        command: Command,
+        ticket: Ticket,
+    ) -> Admission {
         match self.decide(visitor, standing, command, ticket) {
             Ok(admission) => admission,
             Err(refused) => {

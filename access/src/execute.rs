@@ -86,7 +86,11 @@ impl Door {
     /// Puts a write ([`Admitted::is_write`]) in the queue, behind those submitted before; the answer comes
     /// from [`Door::finish`]. Waits only while the queue is full, and not beyond `deadline`: then nothing was
     /// submitted, and the answer is `TRN-016`.
-    pub async fn submit(&self, admitted: Admitted, deadline: Option<Instant>) -> ControlFlow<Answer, Pending> {
+    pub async fn submit(
+        &self,
+        admitted: Admitted,
+        deadline: Option<Instant>,
+    ) -> ControlFlow<Answer, Pending> {
         let Admitted { pass, ticket } = admitted;
         let submit = self.0.node.submit(proposal(&pass));
         let answer = match deadline {
@@ -287,12 +291,7 @@ fn looks_around(command: &Command) -> bool {
 }
 
 /// The answer to a read, from one state of the keys; none for what is no read.
-fn look(
-    root: &Root,
-    pass: &Pass,
-    now_ms: u64,
-    allowance: &mut Allowance,
-) -> Result<Option<Reply>, Exceeded> {
+fn look(root: &Root, pass: &Pass, now_ms: u64, allowance: &mut Allowance) -> Result<Option<Reply>, Exceeded> {
     match (&pass.command, &pass.who) {
         (Command::Scan { cursor, pattern, count }, Some(who)) => {
             let places = &mut who.scans().lock();

@@ -216,7 +216,9 @@ impl Failures {
                 attack.forget(now, self.rule.window);
                 attack.failures > 0 || attack.is_braked(now)
             });
-            shrink(&mut tables.names, self.records_left, |attack: &Attack| (attack.is_braked(now), attack.since));
+            shrink(&mut tables.names, self.records_left, |attack: &Attack| {
+                (attack.is_braked(now), attack.since)
+            });
         }
     }
 }
@@ -330,7 +332,9 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.is_over && let Some(record) = self.failures.tables.lock().pairs.get_mut(&self.pair) {
+        if !self.is_over
+            && let Some(record) = self.failures.tables.lock().pairs.get_mut(&self.pair)
+        {
             record.in_flight = record.in_flight.saturating_sub(1);
         }
         self.failures.ended.notify_waiters();

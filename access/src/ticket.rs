@@ -44,7 +44,10 @@ struct Origin {
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Origin").field("connection_id", &self.connection_id).field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Origin")
+            .field("connection_id", &self.connection_id)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -399,10 +399,13 @@ mod tests {
 
     #[test]
     fn values_that_would_refuse_everybody_are_usage_errors() {
-        for arguments in
-            [["--max-connections", "0"], ["--max-key-bytes", "0"], ["--requests-per-second", "0"],
-            ["--auth-failure-limit", "0"], ["--audit-max-bytes", "0"]]
-        {
+        for arguments in [
+            ["--max-connections", "0"],
+            ["--max-key-bytes", "0"],
+            ["--requests-per-second", "0"],
+            ["--auth-failure-limit", "0"],
+            ["--audit-max-bytes", "0"],
+        ] {
             assert_eq!(parse(&arguments).err().map(|e| e.exit_code()), Some(2), "{arguments:?}");
         }
         assert_eq!(parse(&["--password", ""]).err().map(|e| e.exit_code()), Some(2));

@@ -57,6 +57,10 @@ transcripts! {
     table_mode: "table-mode",
     limits: "limits",
     restart: "restart",
+    authentication: "auth",
+    access_control: "rbac",
+    maintenance: "maintenance",
+    rate_limit: "ratelimit",
 }
 
 #[test]

@@ -73,7 +73,10 @@ impl Event {
             error_code: error_code.map(Cow::Borrowed),
             latency_ms: millis(opening.latency),
             event_type: event_type.into(),
-            details: details.iter().map(|(name, value)| (Cow::Borrowed(*name), cut(value))).collect::<BTreeMap<_, _>>(),
+            details: details
+                .iter()
+                .map(|(name, value)| (Cow::Borrowed(*name), cut(value)))
+                .collect::<BTreeMap<_, _>>(),
         };
         Self { body: body.to_json() }
     }

@@ -49,7 +49,8 @@ pub(super) fn closed(path: &Path) -> io::Result<Vec<Closed>> {
         let entry = entry?;
         let first = entry.file_name().to_str().and_then(|entry| {
             let digits = entry.strip_prefix(name)?.strip_prefix('.')?;
-            (digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+            (digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| digits.parse().ok())?
         });
         if let Some(first) = first {
             files.push(Closed { first, path: entry.path() });
@@ -80,8 +81,7 @@ pub(super) fn read_anchor(path: &Path) -> io::Result<Option<Link>> {
 /// The system's reason; the earlier note stays.
 pub(super) fn write_anchor(path: &Path, link: &Link) -> io::Result<()> {
     let temporary = with_suffix(path, "anchor.tmp");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(&serde_json::to_vec(link)?)?;
     file.sync_all()?;
     fs::rename(&temporary, anchor_path(path))?;

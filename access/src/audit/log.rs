@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -99,6 +99,14 @@ impl Log {
     /// # Errors
     /// A log that does not verify, or cannot be written; then nothing was changed.
     pub(crate) fn open(settings: Settings) -> Result<Self, OpenError> {
+        Self::open_with(settings, |_| {})
+    }
+
+    /// As [`open`](Self::open), after something was done to the writer.
+    pub(crate) fn open_with(
+        settings: Settings,
+        prepare: impl FnOnce(&mut Writer),
+    ) -> Result<Self, OpenError> {
         let state = Arc::new(State {
             is_failing: AtomicBool::new(false),
             failures: AtomicU64::new(0),
@@ -108,7 +116,8 @@ impl Log {
         });
         // Every event has a place, so there is room for all of them, and for the end.
         let (queue, receiver) = sync_channel(AUDIT_QUEUE_EVENTS + 1);
-        let writer = Writer::open(settings.clone(), Arc::clone(&state), receiver)?;
+        let mut writer = Writer::open(settings.clone(), Arc::clone(&state), receiver)?;
+        prepare(&mut writer);
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run())

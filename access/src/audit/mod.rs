@@ -57,6 +57,8 @@ pub use verify::{Summary, Torn, VerifyError, verify};
 pub(crate) use event::{Event, Opening, Status};
 pub(crate) use log::{Log, Places, now_ms};
 pub(crate) use noise::Noise;
+#[cfg(test)]
+pub(crate) use writer::Medium;
 
 use std::io;
 use std::path::PathBuf;

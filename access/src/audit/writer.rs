@@ -19,18 +19,42 @@ use super::{OpenError, verify};
 use crate::limits::{AUDIT_BATCH_EVENTS_MAX, AUDIT_UNSYNCED_BYTES_MAX};
 
 /// Pause between attempts to write what a disk did not take.
-const RETRY_EVERY: Duration = Duration::from_millis(200);
+const RETRY_EVERY: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 200 });
 /// Attempts between two complaints in the log.
 const COMPLAIN_EVERY: u64 = 50;
 /// How often the numbers of suppressed events are written.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
+/// What a file is asked to do; a disk may refuse any of it.
+pub(crate) trait Medium: Send {
+    /// Appends all of `bytes`.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts off everything behind `len` bytes.
+    fn cut(&mut self, len: u64) -> io::Result<()>;
+    /// Returns when everything is on disk.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Medium for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
 /// The write side of the log.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     settings: Settings,
     state: Arc<State>,
     receiver: Receiver<Message>,
-    file: File,
+    file: Box<dyn Medium>,
     /// The first event of the file; none while it has none.
     first: Option<u64>,
     /// Closed files with their last events, oldest first.
@@ -59,10 +83,7 @@ impl Writer {
         let path = settings.path.clone();
         let io = |source| OpenError::Io { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(files::directory(&path)).map_err(io)?;
-        let file = match open_active(&path) {
-            Ok(file) => file,
-            Err(source) => return Err(io(source)),
-        };
+        let file = open_active(&path).map_err(io)?;
         let chain = verify::read(&path)?;
         for file in &chain.doomed {
             fs::remove_file(&file.path).map_err(io)?;
@@ -70,7 +91,7 @@ impl Writer {
         let mut writer = Self {
             state,
             receiver,
-            file,
+            file: Box::new(file),
             first: chain.active_first,
             closed: chain.closed,
             head: chain.head,
@@ -95,14 +116,21 @@ impl Writer {
             let (line, bytes) = (torn.line.to_string(), torn.bytes.to_string());
             writer.take(&Event::runtime(now_ms(), "audit_repaired", &[("bytes", &bytes), ("line", &line)]));
         }
-        writer.file.set_len(writer.synced_len).map_err(io)?;
-        writer.file.write_all(&writer.lines).map_err(io)?;
-        writer.file.sync_all().map_err(io)?;
+        writer.file.cut(writer.synced_len).map_err(io)?;
+        writer.file.append(&writer.lines).map_err(io)?;
+        writer.file.sync().map_err(io)?;
         files::sync_directory(&path).map_err(io)?;
         writer.synced_len += writer.lines.len() as u64;
         writer.lines.clear();
         writer.publish();
         Ok(writer)
+    }
+
+    /// Puts something else in the place of the file.
+    #[cfg(test)]
+    pub(crate) fn replace_file(&mut self, wrap: impl FnOnce(Box<dyn Medium>) -> Box<dyn Medium>) {
+        let file = std::mem::replace(&mut self.file, Box::new(Gone));
+        self.file = wrap(file);
     }
 
     /// Writes until it is told to end, or nobody is left to tell it.
@@ -184,7 +212,7 @@ impl Writer {
         if self.lines.is_empty() {
             return;
         }
-        let written = self.file.write_all(&self.lines);
+        let written = self.file.append(&self.lines);
         self.unsynced.append(&mut self.lines);
         match written {
             Ok(()) => {
@@ -200,7 +228,7 @@ impl Writer {
         if self.unsynced.is_empty() {
             return;
         }
-        match self.file.sync_data() {
+        match self.file.sync() {
             Ok(()) => self.synced(),
             Err(error) => self.insist(&error),
         }
@@ -234,9 +262,9 @@ impl Writer {
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
-        self.file.set_len(self.synced_len)?;
-        self.file.write_all(&self.unsynced)?;
-        self.file.sync_all()
+        self.file.cut(self.synced_len)?;
+        self.file.append(&self.unsynced)?;
+        self.file.sync()
     }
 
     fn complain(&self, error: &io::Error) {
@@ -279,7 +307,7 @@ impl Writer {
                 return Err(error);
             }
         };
-        self.file = file;
+        self.file = Box::new(file);
         self.first = None;
         self.synced_len = 0;
         self.closed.push((Closed { first, path: closed }, self.head.clone()));
@@ -295,6 +323,25 @@ impl Writer {
             self.closed.remove(0);
         }
         Ok(())
+    }
+}
+
+/// Stands for a file for a moment.
+#[cfg(test)]
+struct Gone;
+
+#[cfg(test)]
+impl Medium for Gone {
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn cut(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
     }
 }
 

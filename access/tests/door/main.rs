@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod audit;
 mod bootstrap;
+mod maintenance;
 mod matrix;
 mod open;
 mod rules;

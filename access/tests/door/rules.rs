@@ -124,8 +124,6 @@ fn what_this_release_does_not_offer_is_refused_and_not_ignored() {
         let server = Server::start(&dir, required(root(true))).await;
         let mut main = server.login("root", "rootpw").await;
         for line in [
-            "maintenance on",
-            "maintenance off",
             "promote follower",
             "resume replication",
             "backup to f",

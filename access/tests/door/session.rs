@@ -1,8 +1,9 @@
 //! What one session meets: the order of checks, transactions, and writes under way while the rules change.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use vaylix_access::{Admission, Limits, Standing, Transaction};
+use vaylix_access::{Admission, Admitted, Limits, Pending, Standing, Transaction};
 use vaylix_proto::{Code, Reply};
 
 use crate::support::{Server, parse, required, root, run};
@@ -11,6 +12,13 @@ const IN_FLIGHT: Standing = Standing { transaction: Transaction::Closed, writes_
 
 fn open(queued: usize, age: Duration) -> Standing {
     Standing { transaction: Transaction::Open { queued, age }, writes_in_flight: false }
+}
+
+async fn submit(server: &Server, write: Admitted) -> Pending {
+    match server.door.submit(write, None).await {
+        ControlFlow::Continue(pending) => pending,
+        ControlFlow::Break(answer) => panic!("{answer:?}"),
+    }
 }
 
 #[test]
@@ -25,32 +33,33 @@ fn the_first_refusal_in_the_order_of_checks_answers() {
         let young = open(0, Duration::from_secs(3));
         let full = open(127, Duration::ZERO);
         let last = open(126, Duration::ZERO);
-        let nobody = None;
-        for (who, standing, line, expected) in [
-            (&nobody, old, "get 123456789", Err(Code::QuotaExceeded)),
-            (&nobody, old, "auth 123456789 x", Err(Code::QuotaExceeded)),
-            (&nobody, old, "auth root x", Ok(())),
-            (&nobody, old, "get k", Err(Code::AuthenticationRequired)),
-            (&nobody, old, "ping", Err(Code::TransactionExpired)),
-            (&bob.who, old, "get x", Err(Code::TransactionExpired)),
-            (&bob.who, old, "discard", Err(Code::TransactionExpired)),
-            (&bob.who, young, "multi", Err(Code::TransactionAlreadyActive)),
-            (&bob.who, full, "get x", Err(Code::QuotaExceeded)),
-            (&bob.who, full, "info", Err(Code::QuotaExceeded)),
-            (&bob.who, full, "exec", Ok(())),
-            (&bob.who, last, "get k", Ok(())),
-            (&bob.who, young, "info", Err(Code::UnsupportedRemoteCommand)),
-            (&bob.who, young, "get x", Err(Code::PermissionDenied)),
-            (&bob.who, young, "get k", Ok(())),
-            (&bob.who, Standing::default(), "exec", Err(Code::NoActiveTransaction)),
-            (&bob.who, Standing::default(), "discard", Err(Code::NoActiveTransaction)),
-            (&bob.who, Standing::default(), "info", Err(Code::PermissionDenied)),
+        let mut nobody = server.connect();
+        for (is_bob, standing, line, expected) in [
+            (false, old, "get 123456789", Err(Code::QuotaExceeded)),
+            (false, old, "auth 123456789 x", Err(Code::QuotaExceeded)),
+            (false, old, "auth root x", Ok(())),
+            (false, old, "get k", Err(Code::AuthenticationRequired)),
+            (false, old, "ping", Err(Code::TransactionExpired)),
+            (true, old, "get x", Err(Code::TransactionExpired)),
+            (true, old, "discard", Err(Code::TransactionExpired)),
+            (true, young, "multi", Err(Code::TransactionAlreadyActive)),
+            (true, full, "get x", Err(Code::QuotaExceeded)),
+            (true, full, "info", Err(Code::QuotaExceeded)),
+            (true, full, "exec", Ok(())),
+            (true, last, "get k", Ok(())),
+            (true, young, "info", Err(Code::UnsupportedRemoteCommand)),
+            (true, young, "get x", Err(Code::PermissionDenied)),
+            (true, young, "get k", Ok(())),
+            (true, Standing::default(), "exec", Err(Code::NoActiveTransaction)),
+            (true, Standing::default(), "discard", Err(Code::NoActiveTransaction)),
+            (true, Standing::default(), "info", Err(Code::PermissionDenied)),
         ] {
-            let decision = server.door.admit(&mut who.clone(), standing, parse(line));
+            let session = if is_bob { &mut bob } else { &mut nobody };
+            let decision = session.ask(standing, parse(line));
             let decision = decision.map(drop).map_err(|refusal| refusal.known_code().unwrap());
             assert_eq!(decision, expected, "{line} with {standing:?}");
         }
-        let refusal = server.door.admit(&mut bob.who, old, parse("get k")).unwrap_err();
+        let refusal = bob.ask(old, parse("get k")).unwrap_err();
         assert_eq!(refusal.message, "transaction expired after 3 seconds");
     });
 }
@@ -130,16 +139,16 @@ fn pipelined_writes_keep_their_order_when_the_rules_change_between_them() {
         assert_eq!(main.line("create role other").await, "OK");
         let mut pending = Vec::new();
         for write in admitted {
-            pending.push(server.door.submit(write).await);
+            pending.push(submit(&server, write).await);
         }
         // A third one must not overtake them.
-        let third = server.door.admit(&mut bob.who, IN_FLIGHT, parse("set k third")).unwrap();
+        let third = bob.ask(IN_FLIGHT, parse("set k third")).unwrap();
         let Admission::AfterWrites(third) = third else { panic!("{third:?}") };
         for pending in &mut pending {
-            assert_eq!(server.door.finish(pending).await, Ok(Reply::Ok));
+            assert_eq!(server.door.finish(pending).await.give(), Ok(Reply::Ok));
         }
         assert_eq!(main.line("get k").await, "second");
-        assert_eq!(bob.call(third).await, Ok(Reply::Ok));
+        assert_eq!(bob.call(third.command.clone()).await, Ok(Reply::Ok));
         assert_eq!(main.line("get k").await, "third");
     });
 }
@@ -152,8 +161,8 @@ fn a_write_under_way_is_refused_when_its_permission_goes() {
         let mut bob = server.user_with(&mut main, "bob", &[("write", "*")]).await;
         let Admission::Run(write) = bob.admit(parse("set k v")).unwrap() else { panic!() };
         assert_eq!(main.line("drop role bob-role").await, "OK");
-        let mut pending = server.door.submit(write).await;
-        let refusal = server.door.finish(&mut pending).await.unwrap_err();
+        let mut pending = submit(&server, write).await;
+        let refusal = server.door.finish(&mut pending).await.give().unwrap_err();
         assert_eq!(refusal.known_code(), Some(Code::PermissionDenied));
         assert_eq!(main.line("get k").await, "NOT_FOUND");
     });
@@ -181,7 +190,10 @@ fn point_reads_are_answered_at_once_and_nothing_else_is() {
             ("whoami", None),
         ] {
             let Admission::Run(admitted) = main.admit(parse(line)).unwrap() else { panic!("{line}") };
-            let answer = server.door.read_now(&admitted).map(|reply| crate::support::shown(&reply.unwrap()));
+            let answer = match server.door.read_now(admitted) {
+                ControlFlow::Break(answer) => Some(crate::support::shown(&answer.give().unwrap())),
+                ControlFlow::Continue(_) => None,
+            };
             assert_eq!(answer.as_deref(), expected, "{line}");
         }
     });

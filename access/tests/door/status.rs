@@ -8,7 +8,12 @@ use vaylix_proto::Reply;
 use crate::support::{Server, Session, parse, report, required, root, run};
 
 /// Every INFO field that is no metric, written down apart from the code.
-const INFO: &str = "health.status
+const INFO: &str = "audit.commands
+audit.failures
+audit.last_sequence
+audit.status
+audit.suppressed_events
+health.status
 persistence.last_recovery_duration_ms
 persistence.last_snapshot_at_ms
 persistence.last_snapshot_duration_ms
@@ -117,7 +122,13 @@ fn info_has_every_field_in_order_with_true_values() {
             ("replication.node_id", "n1"),
             ("replication.role", "standalone"),
             ("replication.write_ack_mode", "majority"),
-            ("runtime.auth_failure_limit", "disabled"),
+            ("audit.commands", "false"),
+            ("audit.status", "ready"),
+            ("runtime.auth_failure_limit", "5"),
+            ("runtime.auth_failure_window_seconds", "300"),
+            ("runtime.auth_lockout_seconds", "900"),
+            ("runtime.locked_auth_records", "0"),
+            ("runtime.slow_command_threshold_ms", "100"),
             ("runtime.maintenance_mode", "false"),
             ("runtime.max_key_bytes", "1024"),
             ("runtime.max_value_bytes", "262144"),

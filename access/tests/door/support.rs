@@ -1,17 +1,19 @@
 //! A door, and sessions that speak to it as the data plane does.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use bytes::Bytes;
 use vaylix_access::{
-    Administrator, Admission, Admitted, Authentication, Door, Identity, Limits, Report, Settings, Standing,
-    Transaction,
+    Administrator, Admission, Answer, Authentication, Door, Limits, Lockout, Queued, Report, Settings,
+    Standing, Ticket, Transaction, Visitor, audit,
 };
 use vaylix_consensus::{Config, Node};
 use vaylix_proto::{Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text};
 
-pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
 
 /// The administrator root/rootpw.
 pub(crate) fn root(explicit: bool) -> Administrator {
@@ -38,13 +40,34 @@ pub(crate) fn report(dir: &Path) -> Report {
         snapshot_interval: None,
         expiration_sweep_interval: None,
         idle_timeout: None,
-        slow_command_threshold: None,
         storage_key_id: None,
         tls: false,
         mtls: false,
         compression: true,
         compression_threshold_bytes: 1024,
         frame_len_max: 8_388_608,
+    }
+}
+
+/// Everything as the defaults have it.
+pub(crate) fn settings(dir: &Path, authentication: Authentication) -> Settings {
+    Settings {
+        authentication,
+        lockout: Lockout::default(),
+        limits: Limits::default(),
+        audit: audit::Settings::new(dir.join("audit.log")),
+        report: report(dir),
+    }
+}
+
+/// The id of every request.
+pub(crate) const ID: [u8; 16] = [0xab; 16];
+
+/// A decision, with the refusals apart.
+fn decided(admission: Admission) -> Result<Admission, ErrorReply> {
+    match admission {
+        Admission::Refused(answer) | Admission::Expired(answer) => Err(answer.give().unwrap_err()),
+        admission => Ok(admission),
     }
 }
 
@@ -69,24 +92,37 @@ impl Server {
     }
 
     pub(crate) async fn start_limited(dir: &Path, authentication: Authentication, limits: Limits) -> Self {
+        Self::start_with(dir, Settings { limits, ..settings(dir, authentication) }).await
+    }
+
+    pub(crate) async fn start_with(dir: &Path, settings: Settings) -> Self {
         let node = Node::start(Config::new(dir)).await.unwrap();
-        let settings = Settings { authentication, limits, report: report(dir) };
         Self { door: Door::open(node.clone(), settings).await.unwrap(), node, dir: dir.into() }
+    }
+
+    /// Stops cleanly. The audit log is complete.
+    pub(crate) async fn stop(self) {
+        self.door.close().await;
+        self.node.shutdown().await.unwrap();
     }
 
     /// Stops cleanly and starts again on the same files.
     pub(crate) async fn restart(self, authentication: Authentication) -> Self {
-        let Self { door, node, dir } = self;
-        drop(door);
-        node.shutdown().await.unwrap();
+        let dir = self.dir.clone();
+        self.stop().await;
         Self::start(&dir, authentication).await
     }
 
     /// A session of nobody yet.
     pub(crate) fn connect(&self) -> Session {
+        self.connect_from(PEER)
+    }
+
+    /// A session of nobody yet, from somewhere.
+    pub(crate) fn connect_from(&self, peer: SocketAddr) -> Session {
         Session {
             door: self.door.clone(),
-            who: self.door.arrival(),
+            visitor: self.door.arrival(7, peer),
             transaction: None,
             answer_bytes_max: 8_388_591,
         }
@@ -118,47 +154,71 @@ impl Server {
 /// One connection.
 pub(crate) struct Session {
     pub(crate) door: Door,
-    pub(crate) who: Option<Identity>,
-    transaction: Option<Vec<Admitted>>,
+    pub(crate) visitor: Visitor,
+    transaction: Option<Vec<Queued>>,
     /// Bytes of a transaction's answer that it can receive.
     pub(crate) answer_bytes_max: usize,
 }
 
 impl Session {
+    /// The ticket of a request for `command`. Waits while the audit log is behind.
+    async fn ticket(&self, command: &Command) -> ControlFlow<Answer, Ticket> {
+        let (opcode, now) = (Some(command.opcode()), Instant::now());
+        match self.visitor.ticket(ID, opcode, now) {
+            Some(ticket) => ControlFlow::Continue(ticket),
+            None => self.visitor.wait_for_ticket(ID, opcode, now).await,
+        }
+    }
+
     pub(crate) fn admit(&mut self, command: Command) -> Result<Admission, ErrorReply> {
+        let ticket = self.visitor.ticket(ID, Some(command.opcode()), Instant::now()).expect("there is room");
+        decided(self.decide(command, ticket))
+    }
+
+    fn decide(&mut self, command: Command, ticket: Ticket) -> Admission {
         let transaction = match &self.transaction {
             None => Transaction::Closed,
             Some(queue) => Transaction::Open { queued: queue.len(), age: std::time::Duration::ZERO },
         };
         let standing = Standing { transaction, writes_in_flight: false };
-        self.door.admit(&mut self.who, standing, command)
+        self.door.admit(&mut self.visitor, standing, command, ticket)
+    }
+
+    /// Asks the door about a command as a session with this standing.
+    pub(crate) fn ask(&mut self, standing: Standing, command: Command) -> Result<Admission, ErrorReply> {
+        let ticket = self.visitor.ticket(ID, Some(command.opcode()), Instant::now()).expect("there is room");
+        decided(self.door.admit(&mut self.visitor, standing, command, ticket))
     }
 
     pub(crate) async fn call(&mut self, command: Command) -> Result<Reply, ErrorReply> {
-        match self.admit(command)? {
+        let ticket = match self.ticket(&command).await {
+            ControlFlow::Continue(ticket) => ticket,
+            ControlFlow::Break(answer) => return answer.give(),
+        };
+        let answer = match self.decide(command, ticket) {
             Admission::Run(admitted) => self.door.execute(admitted).await,
             Admission::Queue(admitted) => {
-                self.transaction.as_mut().expect("open").push(admitted);
-                Ok(Reply::Value(vaylix_proto::reply::QUEUED.into()))
+                let (queued, answer) = admitted.queue();
+                self.transaction.as_mut().expect("open").push(queued);
+                answer
             }
-            Admission::Login { user, password } => {
-                self.who = Some(self.door.login(&user, &password, PEER).await?);
-                Ok(Reply::Ok)
-            }
-            Admission::Begin => {
+            Admission::Login(login) => self.door.login(&mut self.visitor, login).await,
+            Admission::Begin(answer) => {
                 self.transaction = Some(Vec::new());
-                Ok(Reply::Ok)
+                answer
             }
-            Admission::Commit => {
+            Admission::Commit(ticket) => {
                 let queue = self.transaction.take().expect("open");
-                self.door.commit(queue, self.answer_bytes_max).await
+                self.door.commit(ticket, queue, self.answer_bytes_max).await
             }
-            Admission::Discard => {
+            Admission::Discard(answer) | Admission::Expired(answer) => {
                 self.transaction = None;
-                Ok(Reply::Ok)
+                answer
             }
-            Admission::AfterWrites(command) => panic!("no writes are under way: {command:?}"),
-        }
+            Admission::Refused(answer) => answer,
+            Admission::AfterWrites(postponed) => panic!("no writes are under way: {postponed:?}"),
+        };
+        answer.give()
     }
 
     pub(crate) async fn auth(&mut self, user: &str, password: &str) -> Result<(), ErrorReply> {

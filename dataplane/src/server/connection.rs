@@ -298,7 +298,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             Step::Alone(admitted) => self.alone(admitted).await,
             Step::Login(login) => self.login(login).await,
             Step::Commit(ticket) => self.commit(ticket).await,
-            step @ (Step::Write(_) | Step::AfterWrites(_)) => step.refuse(vaylix_access::refusal::contended()),
+            step @ (Step::Write(_) | Step::AfterWrites(_)) => {
+                step.refuse(vaylix_access::refusal::contended())
+            }
         }))
     }
 

@@ -88,7 +88,6 @@ impl Server {
             snapshot_interval: None,
             expiration_sweep_interval: None,
             idle_timeout: None,
-            slow_command_threshold: None,
             storage_key_id: None,
             tls: false,
             mtls: false,
@@ -96,7 +95,13 @@ impl Server {
             compression_threshold_bytes: 1024,
             frame_len_max: FRAME_LEN_MAX as usize,
         };
-        let settings = vaylix_access::Settings { authentication, limits: options.limits, report };
+        let settings = vaylix_access::Settings {
+            authentication,
+            lockout: vaylix_access::Lockout::default(),
+            limits: options.limits,
+            audit: vaylix_access::audit::Settings::new(dir.path().join("audit.log")),
+            report,
+        };
         let door = Door::open(node.clone(), settings).await.unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(any, door.clone(), options.settings).await.unwrap();

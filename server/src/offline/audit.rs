@@ -13,15 +13,20 @@ use crate::error::ServerError;
 pub(crate) enum Audit {
     /// Verify the chain of an audit log and its closed files. Changes nothing, and may run beside a server.
     Verify {
-        /// The file that the server writes, or wrote.
-        #[arg(default_value = "./default.vaylix/audit.log")]
-        path: PathBuf,
+        /// The file that the server writes, or wrote [default: audit.log in the data directory].
+        #[arg(env = "VAYLIX_AUDIT_LOG_PATH")]
+        path: Option<PathBuf>,
+
+        /// The server's data directory.
+        #[arg(long, env = "VAYLIX_DATA_DIR", default_value = "./default.vaylix")]
+        data_dir: PathBuf,
     },
 }
 
 pub(super) fn run(command: Audit) -> Result<(), ServerError> {
     match command {
-        Audit::Verify { path } => {
+        Audit::Verify { path, data_dir } => {
+            let path = path.unwrap_or_else(|| data_dir.join("audit.log"));
             let summary = verify(&path).map_err(ServerError::Audit)?;
             let first = summary.first_sequence.map_or_else(|| "none".to_owned(), |first| first.to_string());
             say(&format!("files: {}", summary.files))?;
