@@ -53,7 +53,6 @@ impl Admitted {
     }
 
     /// Answers that it waits for EXEC, and hands it over for that.
-    #[must_use]
     pub fn queue(self) -> (Queued, Answer) {
         let Self { pass, ticket } = self;
         // What it does is told of when it is done.
