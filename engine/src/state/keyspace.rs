@@ -7,6 +7,7 @@ use equivalent::{Comparable, Equivalent};
 use imbl::OrdSet;
 
 use super::entry::Entry;
+use super::tree::Tree;
 
 /// The keys, and the order in which they expire.
 ///
@@ -15,7 +16,7 @@ use super::entry::Entry;
 /// - `overdue` is the number of entries whose deadline is at or before `time_ms`.
 #[derive(Clone, Default)]
 pub(super) struct Keyspace {
-    entries: OrdSet<Entry>,
+    entries: Tree,
     deadlines: OrdSet<Deadline>,
     time_ms: u64,
     overdue: usize,
@@ -111,7 +112,7 @@ impl Keyspace {
 
     /// The entries from a key on, in order, expired ones included.
     pub(super) fn iter_from<'s>(&'s self, from: Bound<&'s str>) -> impl Iterator<Item = &'s Entry> {
-        self.entries.range::<_, [u8]>((from.map(str::as_bytes), Bound::Unbounded))
+        self.entries.iter_from(from.map(str::as_bytes))
     }
 
     fn forget_deadline(&mut self, entry: Entry) {
