@@ -159,6 +159,54 @@ impl Tree {
     }
 }
 
+/// Makes a tree of entries that come in ascending order, with full nodes.
+#[derive(Default)]
+pub(super) struct Builder {
+    leaves: Vec<(Fence, Node)>,
+    /// The fence before the leaf that is being filled, and its entries.
+    fence: Fence,
+    entries: ArrayVec<Entry, NODE_MAX>,
+    len: usize,
+}
+
+impl Builder {
+    /// Adds an entry behind all others.
+    pub(super) fn push(&mut self, entry: Entry) {
+        if self.entries.is_full() {
+            let next = fence(&self.entries[NODE_MAX - 1], &entry);
+            self.close_leaf(next);
+        }
+        self.entries.push(entry);
+        self.len += 1;
+    }
+
+    pub(super) fn finish(mut self) -> Tree {
+        if !self.entries.is_empty() {
+            self.close_leaf(Fence::new());
+        }
+        let mut level = self.leaves;
+        while level.len() > 1 {
+            let mut nodes = level.into_iter();
+            level = Vec::new();
+            while let Some((before, first)) = nodes.next() {
+                let mut branch = Branch { fences: ArrayVec::new(), children: [first].into_iter().collect() };
+                for (fence, node) in nodes.by_ref().take(NODE_MAX - 1) {
+                    branch.fences.push(fence);
+                    branch.children.push(node);
+                }
+                level.push((before, Node::Branch(Arc::new(branch))));
+            }
+        }
+        Tree { root: level.pop().map(|(_, root)| root), len: self.len }
+    }
+
+    /// Finishes the leaf at hand; the next one is behind this fence.
+    fn close_leaf(&mut self, next: Fence) {
+        let leaf = Leaf::of(std::mem::take(&mut self.entries));
+        self.leaves.push((std::mem::replace(&mut self.fence, next), Node::Leaf(Arc::new(leaf))));
+    }
+}
+
 /// Entries in ascending order.
 pub(super) struct Iter<'t> {
     /// What is left of each branch on the way down, the root's first.
@@ -515,6 +563,9 @@ mod tests {
                 }
                 check_tree(&tree);
             }
+            let mut built = Builder::default();
+            tree.iter().cloned().for_each(|entry| built.push(entry));
+            kept.push((built.finish(), model.clone()));
             kept.push((tree, model));
             for (tree, model) in &kept {
                 check_tree(tree);
@@ -549,6 +600,23 @@ mod tests {
             }
         }
         assert_eq!(leaves, 100_000_usize.div_ceil(NODE_MAX));
+    }
+
+    #[test]
+    fn built_from_many_in_order_it_holds_them_and_goes_on() {
+        for count in [0, 1, NODE_MAX, NODE_MAX + 1, NODE_MAX * NODE_MAX, NODE_MAX * NODE_MAX + 1, 300_000] {
+            let key = |number: usize| format!("{number:09}").into_bytes();
+            let mut built = Builder::default();
+            (0..count).for_each(|number| built.push(entry(&key(number * 2), 1)));
+            let mut tree = built.finish();
+            assert_eq!(tree.len(), count);
+            check_tree(&tree);
+            for number in (0..count).step_by(97) {
+                assert!(tree.insert(entry(&key(number * 2 + 1), 2)).is_none());
+                assert!(tree.remove(&key(number * 2)).is_some());
+            }
+            check_tree(&tree);
+        }
     }
 
     #[test]
