@@ -38,6 +38,10 @@ pub struct Report {
     pub expiration_sweep_interval: Option<Duration>,
     /// How long a connection may be idle, when that is limited.
     pub idle_timeout: Option<Duration>,
+    /// Most sessions at once.
+    pub sessions_max: usize,
+    /// Within which time a connection must have said its hello.
+    pub hello_timeout: Duration,
     /// Key that seals what is written now.
     pub storage_key_id: Option<String>,
     /// Whether the listener speaks TLS.

@@ -150,6 +150,8 @@ impl Config {
             snapshot_interval: None,
             expiration_sweep_interval: Some(Duration::from_secs(flags.expiration_sweep_interval_seconds)),
             idle_timeout: flags.idle_timeout_seconds.map(Duration::from_secs),
+            sessions_max: flags.max_connections,
+            hello_timeout: Duration::from_millis(flags.handshake_timeout_ms),
             storage_key_id: Some(node.status().storage_key_id),
             tls: false,
             mtls: false,

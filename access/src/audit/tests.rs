@@ -485,8 +485,8 @@ fn a_failing_disk_loses_nothing_and_is_counted() {
                 }
                 std::thread::yield_now();
             }
-            assert!(log.failures() > 0, "{succeeds} {fails}");
             log.close();
+            assert!(log.failures() > 0, "{succeeds} {fails}");
             assert_eq!(verify(&path).unwrap().events, written as u64, "{succeeds} {fails}");
             assert_eq!(log.suppressed(), 0);
         }

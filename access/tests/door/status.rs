@@ -42,9 +42,11 @@ runtime.auth_failure_window_seconds
 runtime.auth_lockout_seconds
 runtime.backup_dir
 runtime.expiration_sweep_interval_seconds
+runtime.handshake_timeout_ms
 runtime.idle_timeout_seconds
 runtime.locked_auth_records
 runtime.maintenance_mode
+runtime.max_connections
 runtime.max_key_bytes
 runtime.max_keys_per_batch
 runtime.max_request_payload_bytes
@@ -130,6 +132,8 @@ fn info_has_every_field_in_order_with_true_values() {
             ("runtime.locked_auth_records", "0"),
             ("runtime.slow_command_threshold_ms", "100"),
             ("runtime.maintenance_mode", "false"),
+            ("runtime.max_connections", "256"),
+            ("runtime.handshake_timeout_ms", "5000"),
             ("runtime.max_key_bytes", "1024"),
             ("runtime.max_value_bytes", "262144"),
             ("runtime.max_transaction_queue_len", "128"),

@@ -88,6 +88,8 @@ impl Server {
             snapshot_interval: None,
             expiration_sweep_interval: None,
             idle_timeout: None,
+            sessions_max: 256,
+            hello_timeout: std::time::Duration::from_secs(5),
             storage_key_id: None,
             tls: false,
             mtls: false,
