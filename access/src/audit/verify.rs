@@ -12,6 +12,8 @@ use super::files::{self, Closed};
 
 /// Longest line that is read, in bytes; what is written stays far below.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
+/// How often a log that a server is writing is read until its files stay the same.
+const READS_MAX: usize = 5;
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// What an intact log holds.
@@ -105,7 +107,7 @@ pub(super) struct Chain {
 /// The first line that does not continue the chain, or the file that cannot be read. A log without any file is one
 /// that cannot be read.
 pub fn verify(path: &Path) -> Result<Summary, VerifyError> {
-    let chain = read(path)?;
+    let chain = read_steady(path)?;
     let has_active = path.try_exists().unwrap_or(true);
     if !has_active && chain.closed.is_empty() {
         return Err(VerifyError::Io { path: path.into(), source: io::ErrorKind::NotFound.into() });
@@ -118,6 +120,19 @@ pub fn verify(path: &Path) -> Result<Summary, VerifyError> {
         last_hash: chain.head.hash,
         torn: chain.torn,
     })
+}
+
+/// Reads the whole chain, again if a server has closed a file meanwhile: then the files read do not belong together.
+fn read_steady(path: &Path) -> Result<Chain, VerifyError> {
+    let names = || files::closed(path).map_err(|source| VerifyError::Io { path: path.to_owned(), source });
+    for _ in 1..READS_MAX {
+        let before = names()?;
+        let chain = read(path);
+        if names()? == before {
+            return chain;
+        }
+    }
+    read(path)
 }
 
 /// Reads the whole chain.
