@@ -14,6 +14,7 @@ pub mod keyring;
 pub mod layout;
 pub mod lock;
 pub mod op;
+pub mod progress;
 mod seal;
 pub mod sequence;
 pub mod snapshot;
