@@ -172,9 +172,11 @@ impl DataDir {
 
     /// A file of the directory, outside the log, that only the keyring can open; `None` on a fresh directory.
     pub(crate) fn sealed_file(&self) -> Option<PathBuf> {
-        [self.vote(), self.snapshot(), self.older_snapshots(), self.manifest()]
+        let older = fs::read_dir(self.older_snapshots()).ok().and_then(|mut entries| entries.next()?.ok());
+        [self.vote(), self.snapshot(), self.manifest()]
             .into_iter()
             .find(|path| path.exists())
+            .or_else(|| older.map(|entry| entry.path()))
     }
 
     /// A file of the log; `None` when there is none but temporary ones.

@@ -6,6 +6,7 @@
 //! manifest is replaced in the same way. Whenever a crash comes, the whole snapshot of the highest number is the last one,
 //! under whichever name, and a manifest that is older than it is accepted: the log goes only after the manifest.
 
+mod content;
 mod manifest;
 mod older;
 mod stream;
@@ -16,6 +17,8 @@ use std::path::Path;
 
 use vaylix_proto::Code;
 
+pub use content::{read_position, read_state};
+pub(crate) use manifest::KIND as MANIFEST;
 pub use older::{Kept, Listed, Listing, Retention, list, remove_older, retain};
 pub use stream::{Head, Info, Reader, Writer};
 

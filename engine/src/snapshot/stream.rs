@@ -368,6 +368,11 @@ impl<R: Read> Reader<R> {
         &self.header
     }
 
+    /// The file it comes from.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// How many bytes of the file have been read and found authentic.
     #[must_use]
     pub fn offset_bytes(&self) -> u64 {
