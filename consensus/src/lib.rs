@@ -22,6 +22,7 @@ mod gate;
 mod identity;
 pub mod limits;
 mod node;
+pub mod offline;
 mod proposal;
 mod queue;
 mod raft;
