@@ -1,46 +1,35 @@
-//! `vaylix audit`: the audit log, without a server.
+//! `vaylix audit verify`: whether the audit log is what was written.
 
-use std::path::PathBuf;
+use std::fmt::Write as _;
 
-use clap::Subcommand;
 use vaylix_access::audit::verify;
 
-use super::say;
+use super::or_none;
 use crate::error::ServerError;
+use crate::flags::Trail;
 
-/// The commands about the audit log.
-#[derive(Subcommand)]
-pub(crate) enum Audit {
-    /// Verify the chain of an audit log and its closed files. Changes nothing, and may run beside a server.
-    Verify {
-        /// The file that the server writes, or wrote [default: audit.log in the data directory].
-        #[arg(env = "VAYLIX_AUDIT_LOG_PATH")]
-        path: Option<PathBuf>,
-
-        /// The server's data directory.
-        #[arg(long, env = "VAYLIX_DATA_DIR", default_value = "./default.vaylix")]
-        data_dir: PathBuf,
-    },
-}
-
-pub(super) fn run(command: Audit) -> Result<(), ServerError> {
-    match command {
-        Audit::Verify { path, data_dir } => {
-            let path = path.unwrap_or_else(|| data_dir.join("audit.log"));
-            let summary = verify(&path).map_err(ServerError::Audit)?;
-            let first = summary.first_sequence.map_or_else(|| "none".to_owned(), |first| first.to_string());
-            say(&format!("files: {}", summary.files))?;
-            say(&format!("events: {}", summary.events))?;
-            say(&format!("first_sequence: {first}"))?;
-            say(&format!("last_sequence: {}", summary.last_sequence))?;
-            say(&format!("last_hash: {}", summary.last_hash))?;
-            if let Some(torn) = summary.torn {
-                say(&format!(
-                    "unfinished: line {} with {} bytes, which the next start of a server cuts off",
-                    torn.line, torn.bytes
-                ))?;
-            }
-            say("status: ok")
-        }
+/// Verifies an audit log and says what is in it.
+///
+/// # Errors
+/// The first line that does not belong, or the file that cannot be read.
+pub(super) fn verified(of: &Trail) -> Result<String, ServerError> {
+    let path = of.path.clone().unwrap_or_else(|| of.data_dir.join("audit.log"));
+    let summary = verify(&path).map_err(ServerError::Audit)?;
+    if let Some(torn) = &summary.torn {
+        let (line, bytes) = (torn.line, torn.bytes);
+        tracing::warn!("line {line} is unfinished ({bytes} bytes): the next start of the server cuts it off");
     }
+    let mut lines = String::new();
+    write!(
+        lines,
+        "status=ok\nfiles={}\nevents={}\nfirst_sequence={}\nlast_sequence={}\nlast_hash={}\nunfinished_line={}\n",
+        summary.files,
+        summary.events,
+        or_none(summary.first_sequence),
+        summary.last_sequence,
+        summary.last_hash,
+        or_none(summary.torn.map(|torn| torn.line)),
+    )
+    .expect("writing to a string does not fail");
+    Ok(lines)
 }
