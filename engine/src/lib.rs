@@ -10,6 +10,7 @@ pub mod disk;
 pub mod dump;
 pub mod error;
 pub mod glob;
+pub mod kek;
 pub mod keyring;
 pub mod layout;
 pub mod lock;
@@ -22,5 +23,6 @@ pub mod vote;
 pub mod wal;
 
 pub use error::StorageError;
+pub use kek::Kek;
 pub use keyring::Keyring;
 pub use layout::DataDir;

@@ -70,3 +70,125 @@ fn a_lost_keyring_is_never_replaced() {
         assert!(!dir.keyring().exists());
     }
 }
+
+fn kek(seed: u8) -> Kek {
+    let bytes: Vec<u8> = (0..32).map(|at: u8| at.wrapping_mul(71).wrapping_add(seed) | 0x80).collect();
+    Kek::from_content(&bytes).unwrap()
+}
+
+fn secrets(keyring: &Keyring) -> Vec<(Uuid, u64, [u8; 32])> {
+    keyring.keys().iter().map(|key| (key.id(), key.created_ms(), *key.secret())).collect()
+}
+
+fn contains(content: &[u8], secret: &[u8]) -> bool {
+    content.windows(secret.len()).any(|window| window == secret)
+}
+
+#[test]
+fn a_wrapped_keyring_opens_with_its_key_and_shows_no_secret() {
+    let (_root, dir) = fresh();
+    let made = Keyring::open_or_create_with(&dir, Some(kek(1)), 7).unwrap();
+    made.rotate(&dir, 8).unwrap();
+    assert_eq!(made.kek_id(), Some(kek(1).id()));
+    let content = fs::read(dir.keyring()).unwrap();
+    for (_, _, secret) in secrets(&made) {
+        assert!(!contains(&content, &secret));
+    }
+    for found in [
+        Keyring::open(&dir, Some(kek(1))).unwrap(),
+        Keyring::open_or_create_with(&dir, Some(kek(1)), 9).unwrap(),
+    ] {
+        assert_eq!(secrets(&found), secrets(&made));
+        assert_eq!(found.count(), 2);
+    }
+}
+
+#[test]
+fn a_key_that_is_missing_wrong_or_too_much_is_refused_and_changes_nothing() {
+    let check = |made_with: Option<Kek>, given: Option<Kek>, code: Code, advice: &str| {
+        let (_root, dir) = fresh();
+        Keyring::open_or_create_with(&dir, made_with, 1).unwrap();
+        let before = fs::read(dir.keyring()).unwrap();
+        for refused in
+            [Keyring::open(&dir, given.clone()).err(), Keyring::open_or_create_with(&dir, given, 2).err()]
+        {
+            let error = refused.unwrap();
+            assert_eq!(error.code(), code, "{error}");
+            assert_eq!(error.file(), Some(dir.keyring().as_path()));
+            assert!(error.advice().unwrap().contains(advice), "{error}");
+        }
+        assert_eq!(fs::read(dir.keyring()).unwrap(), before);
+        assert!(!crate::disk::temporary(&dir.keyring()).exists());
+    };
+    check(Some(kek(1)), None, Code::EncryptedStorageFailure, "--kek-file");
+    check(Some(kek(1)), Some(kek(2)), Code::EncryptedStorageFailure, "--kek-file");
+    check(None, Some(kek(1)), Code::InvalidStorageOperation, "rewrap-keys");
+    let (_root, dir) = fresh();
+    assert!(Keyring::open(&dir, Some(kek(1))).is_err());
+    assert!(!dir.keyring().exists());
+}
+
+#[test]
+fn nothing_of_a_wrapped_keyring_can_be_changed_without_its_key() {
+    let (_root, dir) = fresh();
+    let keyring = Keyring::open_or_create_with(&dir, Some(kek(1)), 1).unwrap();
+    keyring.rotate(&dir, 2).unwrap();
+    let good = fs::read(dir.keyring()).unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        fs::write(dir.keyring(), &bad).unwrap();
+        assert!(Keyring::open(&dir, Some(kek(1))).is_err(), "flip at {at}");
+        // Also by somebody who knows how to compute the checksum.
+        let body_len = bad.len() - 4;
+        let checksum = crc32fast::hash(&bad[..body_len]);
+        bad[body_len..].copy_from_slice(&checksum.to_le_bytes());
+        fs::write(dir.keyring(), &bad).unwrap();
+        let error = Keyring::open(&dir, Some(kek(1))).err();
+        assert_eq!(error.is_none(), at >= body_len, "flip at {at} with its checksum");
+        fs::write(dir.keyring(), &good[..at]).unwrap();
+        assert!(Keyring::open(&dir, Some(kek(1))).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn no_file_is_written_twice_under_one_wrapping_key() {
+    let (_root, dir) = fresh();
+    let keyring = Keyring::open_or_create_with(&dir, Some(kek(1)), 1).unwrap();
+    let first = fs::read(dir.keyring()).unwrap();
+    keyring.rewrap(&dir, Some(kek(1))).unwrap();
+    let second = fs::read(dir.keyring()).unwrap();
+    let salt = HEAD_BYTES + 8..HEAD_BYTES + 8 + SALT_BYTES;
+    assert_ne!(first[salt.clone()], second[salt]);
+    assert_ne!(first[first.len() - 60..], second[second.len() - 60..]);
+}
+
+#[test]
+fn a_crash_while_the_keyring_is_rewrapped_or_rotated_leaves_the_old_or_the_new_one() {
+    let (root, dir) = fresh();
+    let keyring = Keyring::open_or_create(&dir, 1).unwrap();
+    let first = secrets(&keyring);
+    drop(dir);
+    let crashes = crate::crash::Crashes::<()>::watch(root.path());
+    let dir = DataDir::with_probe(root.path(), Arc::clone(&crashes) as _).unwrap();
+    keyring.rewrap(&dir, Some(kek(1))).unwrap();
+    keyring.rewrap(&dir, Some(kek(2))).unwrap();
+    keyring.rotate(&dir, 2).unwrap();
+    let last = secrets(&keyring);
+    keyring.rewrap(&dir, None).unwrap();
+    drop(dir);
+    let keks = [None, Some(kek(1)), Some(kek(2))];
+    let mut seen = [0; 3];
+    for image in crashes.images() {
+        let dir = DataDir::open_or_create(image.path()).unwrap();
+        let opened: Vec<_> = keks
+            .iter()
+            .enumerate()
+            .filter_map(|(nth, kek)| Some((nth, Keyring::open(&dir, kek.clone()).ok()?)))
+            .collect();
+        let [(nth, keyring)] = &opened[..] else { panic!("opens in {} ways", opened.len()) };
+        seen[*nth] += 1;
+        assert!([&first, &last].contains(&&secrets(keyring)));
+    }
+    assert!(seen.iter().all(|count| *count > 3), "{seen:?}");
+}
