@@ -30,6 +30,21 @@ const HEADER_BYTES: usize = 64;
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 const FILE_BYTES_MAX: u64 = (HEADER_BYTES + PAYLOAD_BYTES_MAX + TAG_BYTES + 4) as u64;
 
+/// The storage key that the small sealed file beginning with these bytes is sealed under.
+pub(crate) fn key_id(beginning: &[u8]) -> Result<Uuid, StorageError> {
+    let truncated = |_: Truncated| {
+        StorageError::new(Code::ManifestDeserializationFailure, "the file ends early")
+            .at(beginning.len() as u64)
+    };
+    let mut cursor = Cursor::new(beginning.get(8..).unwrap_or_default());
+    let version = cursor.u32().map_err(truncated)?;
+    if version != VERSION {
+        let message = format!("the file has version {version}, of which {VERSION} is known");
+        return Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(8));
+    }
+    cursor.array().map(Uuid::from_bytes).map_err(truncated)
+}
+
 /// A kind of small sealed file.
 pub(crate) struct Kind {
     pub(crate) magic: &'static [u8; 8],

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod dump;
 pub mod error;
 pub mod glob;
+pub mod inventory;
 pub mod kek;
 pub mod keyring;
 pub mod layout;

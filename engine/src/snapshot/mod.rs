@@ -33,8 +33,7 @@ const RESTORE: &str =
 /// process dies, the old one or the new one is there.
 ///
 /// # Errors
-/// Whatever `body` fails with; `ENG-002` for I/O; `ENG-003` when the meta bytes exceed 1 MiB; `ENG-006` to `ENG-009`
-/// when the snapshot to be replaced is damaged.
+/// Whatever `body` fails with; `ENG-002` for I/O; `ENG-003` when the meta bytes exceed 1 MiB.
 pub fn write(
     dir: &DataDir,
     keyring: &Keyring,
@@ -42,9 +41,7 @@ pub fn write(
     body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<Info, StorageError> {
     let path = dir.snapshot();
-    let in_place = read_header(&path, keyring)?.map_or(0, |header| header.number);
-    let described = Manifest::load(dir, keyring)?.map_or(0, |manifest| manifest.number);
-    let number = in_place.max(described) + 1;
+    let number = next_number(dir, keyring, head)?;
     let temporary = temporary(&path);
     let (header, info) = match fill(dir.disk(), &temporary, keyring, head, number, body) {
         Ok(filled) => filled,
@@ -131,11 +128,44 @@ pub fn open_file(path: &Path, keyring: &Keyring) -> Result<Reader<BufReader<File
         .map_err(|error| error.in_file(path).advise(RESTORE))
 }
 
+/// Larger than the number of any snapshot before. What of those cannot be read any more is about to be replaced, and
+/// must not stand in the way of that.
+fn next_number(dir: &DataDir, keyring: &Keyring, head: &Head) -> Result<u64, StorageError> {
+    // Nearly every snapshot covers a record more than the one before, so this is far ahead of a number that is lost.
+    let lost = |error: &StorageError| {
+        tracing::warn!(%error, "the snapshot before has been damaged while this process ran: replacing it");
+        head.last.map_or(0, |last| last.index)
+    };
+    let in_place = match read_header(&dir.snapshot(), keyring) {
+        Ok(header) => header.map_or(0, |header| header.number),
+        Err(error) => lost(&error),
+    };
+    let described = match Manifest::load(dir, keyring) {
+        Ok(manifest) => manifest.map_or(0, |manifest| manifest.number),
+        Err(error) => {
+            // A start would refuse it, also beside the new snapshot; without one it takes the snapshot as it is.
+            dir.disk().remove(&dir.manifest())?;
+            dir.disk().sync_directory(dir.root())?;
+            lost(&error)
+        }
+    };
+    Ok(in_place.max(described) + 1)
+}
+
 fn read_header(path: &Path, keyring: &Keyring) -> Result<Option<Header>, StorageError> {
     if !path.exists() {
         return Ok(None);
     }
     Ok(Some(open_file(path, keyring)?.header().clone()))
+}
+
+/// The storage key that the snapshot beginning with these bytes is sealed under.
+pub(crate) fn key_id(beginning: &[u8]) -> Result<uuid::Uuid, StorageError> {
+    let header = beginning.first_chunk().ok_or_else(|| {
+        StorageError::new(Code::SnapshotDeserializationFailure, "truncated snapshot header")
+            .at(beginning.len() as u64)
+    })?;
+    Ok(Header::decode(header)?.key_id)
 }
 
 fn fill(

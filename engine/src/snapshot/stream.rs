@@ -79,6 +79,8 @@ pub struct Info {
     pub size_bytes: u64,
     /// The size of its content, plain.
     pub plain_bytes: u64,
+    /// The storage key it is sealed under.
+    pub key_id: Uuid,
 }
 
 /// The clear part of a container.
@@ -88,7 +90,7 @@ pub(super) struct Header {
     pub(super) last: Option<RecordId>,
     pub(super) time_ms: u64,
     pub(super) salt: [u8; SALT_BYTES],
-    key_id: Uuid,
+    pub(super) key_id: Uuid,
 }
 
 impl Header {
@@ -105,7 +107,7 @@ impl Header {
         out.try_into().expect("the fields make up the header")
     }
 
-    fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, StorageError> {
+    pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, StorageError> {
         let refuse = |code, message: String, at| Err(StorageError::new(code, message).at(at));
         let (body, checksum) = bytes.split_last_chunk::<4>().expect("the header is longer");
         if !body.starts_with(MAGIC) {
@@ -226,9 +228,9 @@ impl<W: Write> Writer<W> {
         self.stored.extend_from_slice(&self.plain_bytes.to_le_bytes());
         self.end_chunk(END)?;
         self.sink.flush()?;
-        let Header { last, time_ms, .. } = self.header;
+        let Header { last, time_ms, key_id, .. } = self.header;
         let Self { sink, size_bytes, plain_bytes, .. } = self;
-        Ok((sink, Info { last, time_ms, size_bytes, plain_bytes }))
+        Ok((sink, Info { last, time_ms, size_bytes, plain_bytes, key_id }))
     }
 
     pub(super) fn header(&self) -> &Header {
@@ -364,8 +366,9 @@ impl<R: Read> Reader<R> {
     /// What the snapshot turned out to be; `None` before its end has been read.
     #[must_use]
     pub fn info(&self) -> Option<Info> {
-        let Header { last, time_ms, .. } = self.header;
-        self.ended.then_some(Info { last, time_ms, size_bytes: self.offset, plain_bytes: self.plain_bytes })
+        let Header { last, time_ms, key_id, .. } = self.header;
+        let Self { offset: size_bytes, plain_bytes, .. } = *self;
+        self.ended.then_some(Info { last, time_ms, size_bytes, plain_bytes, key_id })
     }
 
     /// Reads and opens the next chunk into `plain` and returns its kind.

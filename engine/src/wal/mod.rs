@@ -22,6 +22,8 @@
 //!   superseded. The publication of the new segment is the one step that matters.
 //! - Purge: replace the origin; when everything is purged, rotate to a superseding segment behind it; remove the segments
 //!   that are wholly at or below it, oldest first. The replacement of the origin is the one step that matters.
+//! - Renewal, after a rotation of the storage key: rotate to a segment under the new key, whose header says what that of an
+//!   empty active segment said; replace the origin by itself.
 //!
 //! Recovery (`recovery`) finishes what was begun and refuses everything else that does not fit.
 
@@ -42,6 +44,7 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -236,6 +239,16 @@ impl Wal {
         wait(&answer)
     }
 
+    /// Goes on in a new segment, sealed under the key that is active in the keyring by now. Durable on return. The records
+    /// that are there stay as they are sealed.
+    ///
+    /// # Errors
+    /// `ENG-011` when the log is closed or has failed.
+    pub fn renew(&self) -> Result<(), StorageError> {
+        let answer = self.submit(&mut self.0.shared.state.lock(), Work::Renew)?;
+        wait(&answer)
+    }
+
     fn submit(
         &self,
         state: &mut State,
@@ -330,6 +343,11 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The storage key that the segment beginning with these bytes is sealed under.
+pub(crate) fn segment_key_id(beginning: &[u8], file: &Path) -> Result<uuid::Uuid, StorageError> {
+    Ok(Header::decode(beginning, file)?.key_id)
 }
 
 fn refused(message: String) -> StorageError {

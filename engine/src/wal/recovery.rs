@@ -200,7 +200,8 @@ fn list(directory: &Path) -> Result<Listing, StorageError> {
     Ok(listing)
 }
 
-fn read_header(path: &Path) -> Result<Header, StorageError> {
+/// The header of the segment in this file.
+pub(super) fn read_header(path: &Path) -> Result<Header, StorageError> {
     let failed = |source| StorageError::io("read the segment", path, source);
     let mut bytes = Vec::with_capacity(SECTOR_BYTES);
     let file = File::open(path).map_err(failed)?;

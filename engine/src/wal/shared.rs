@@ -35,6 +35,7 @@ pub(super) enum Work {
     Append(Batch),
     Truncate(u64, Reply),
     Purge(RecordId, Reply),
+    Renew(Reply),
 }
 
 /// What the thread does next.
@@ -42,6 +43,7 @@ pub(super) enum Next {
     Append(Vec<Batch>),
     Truncate(u64, Reply),
     Purge(RecordId, Reply),
+    Renew(Reply),
     /// Nothing came until the deadline.
     Deadline,
     /// Everything is done and nothing will come.
@@ -87,6 +89,7 @@ impl Shared {
                 Some(Work::Append(first)) => return Next::Append(self.drain(&mut state, first)),
                 Some(Work::Truncate(index, reply)) => return Next::Truncate(index, reply),
                 Some(Work::Purge(up_to, reply)) => return Next::Purge(up_to, reply),
+                Some(Work::Renew(reply)) => return Next::Renew(reply),
                 None if state.closing => return Next::Close,
                 None => {}
             }

@@ -46,6 +46,8 @@ pub(super) struct Writer {
 pub(super) struct Active {
     file: DiskFile,
     start: u64,
+    previous: Option<RecordId>,
+    supersedes: bool,
     key: Arc<SegmentKey>,
     /// Of the last frame written and of the last one synced; 0 for none.
     ordinal: u32,
@@ -69,6 +71,7 @@ impl Writer {
                 Next::Append(batches) => self.append(batches),
                 Next::Truncate(index, reply) => self.truncate(index).map(|()| answer(&reply)),
                 Next::Purge(up_to, reply) => self.purge(up_to).map(|()| answer(&reply)),
+                Next::Renew(reply) => self.renew().map(|()| answer(&reply)),
                 Next::Deadline => self.sync(),
                 Next::Close => {
                     if let Err(error) = self.seal() {
@@ -235,6 +238,24 @@ impl Writer {
         previous: Option<RecordId>,
         supersedes: bool,
     ) -> Result<Vec<PathBuf>, StorageError> {
+        self.begin_segment(start, previous, supersedes)?;
+        if !supersedes {
+            return Ok(Vec::new());
+        }
+        let mut state = self.shared.state.lock();
+        let active = state.log.segments.pop_back().expect("there is always an active segment");
+        let superseded = state.log.truncate(start, previous);
+        state.log.segments.push_back(active);
+        Ok(superseded)
+    }
+
+    /// The same, with the log holding what it held.
+    fn begin_segment(
+        &mut self,
+        start: u64,
+        previous: Option<RecordId>,
+        supersedes: bool,
+    ) -> Result<(), StorageError> {
         self.seal()?;
         let vacant = (self.active.ordinal == 0).then(|| self.active.file.path().to_owned());
         let header = Header::new(self.number, start, previous, supersedes, &self.keyring)?;
@@ -248,9 +269,23 @@ impl Writer {
         if vacant.is_some() {
             state.log.segments.pop_back();
         }
-        let superseded = if supersedes { state.log.truncate(start, previous) } else { Vec::new() };
         state.log.segments.push_back(self.active.segment());
-        Ok(superseded)
+        Ok(())
+    }
+
+    /// Goes on in a new segment under the active storage key, and seals the origin under it too.
+    fn renew(&mut self) -> Result<(), StorageError> {
+        if self.active.ordinal == 0 {
+            // It takes over what the empty one stands for. Records may wait behind this step: the log keeps them.
+            let Active { start, previous, supersedes, .. } = self.active;
+            self.begin_segment(start, previous, supersedes)?;
+        } else {
+            let written = self.shared.state.lock().log.written.expect("the segment holds records");
+            let previous = self.previous(written + 1)?;
+            self.begin_segment(written + 1, previous, false)?;
+        }
+        let purged = self.shared.state.lock().log.origin;
+        origin::store(&self.dir, &self.keyring, purged)
     }
 
     /// The name of the record before `index`.
@@ -353,6 +388,8 @@ impl Active {
         Ok(Self {
             file,
             start: header.start,
+            previous: header.previous,
+            supersedes: header.supersedes,
             key,
             ordinal: 0,
             synced: 0,
