@@ -4,7 +4,6 @@
 //! a consistent view that neither waits for writers nor makes them wait.
 
 use std::io::{self, ErrorKind, Write};
-use std::time::Instant;
 
 use vaylix_consensus::{Payload, Proposal, ProposeError, SnapshotError, View};
 use vaylix_engine::dump::{self, Document, DumpError, Purpose};
@@ -17,24 +16,11 @@ use crate::execute::{refused, unreadable};
 use crate::limits::ADMISSIONS_MAX;
 use crate::refusal;
 
-/// The snapshot that a client asked for last, since the start.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LastSnapshot {
-    /// When it was complete, in unix milliseconds.
-    pub(crate) at_ms: u64,
-    pub(crate) duration_ms: u128,
-}
-
 impl Door {
     /// SAVE and SNAPSHOT.
     pub(crate) async fn snapshot(&self) -> Result<Reply, ErrorReply> {
-        let begun = Instant::now();
         match self.0.node.snapshot().await {
-            Ok(()) => {
-                let (at_ms, duration_ms) = (self.0.node.local().now_ms, begun.elapsed().as_millis());
-                *self.0.last_snapshot.lock() = Some(LastSnapshot { at_ms, duration_ms });
-                Ok(Reply::Ok)
-            }
+            Ok(()) => Ok(Reply::Ok),
             Err(SnapshotError::Storage(error)) => Err(refusal::engine(error.code(), error)),
             Err(SnapshotError::Closed) => Err(refusal::closed()),
         }

@@ -11,7 +11,6 @@ use vaylix_engine::state::{Reader, Root};
 use vaylix_proto::{Command, ErrorReply};
 
 use crate::admission::{Admission, Admitted, Standing, Transaction, Way};
-use crate::backup::LastSnapshot;
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
@@ -54,7 +53,6 @@ pub(crate) struct Inner {
     administrator_taken_over: AtomicBool,
     /// Held while the policy is read anew, so that it only moves forward.
     reading: Mutex<()>,
-    pub(crate) last_snapshot: Mutex<Option<LastSnapshot>>,
     /// Held while access rules are changed here, so that changes of this node do not defeat each other.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -102,7 +100,6 @@ impl Door {
             policy: ArcSwap::default(),
             administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),
-            last_snapshot: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             reader: node.local().reader,
             node,

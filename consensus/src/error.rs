@@ -144,3 +144,14 @@ pub enum SnapshotError {
     #[error("the node is stopping")]
     Closed,
 }
+
+/// Why the storage key was not rotated, or not put to use everywhere yet.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// The keyring or a file under the new key could not be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Closed,
+}

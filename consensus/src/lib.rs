@@ -20,6 +20,7 @@ mod error;
 mod fatal;
 mod gate;
 mod identity;
+mod keys;
 pub mod limits;
 mod node;
 mod proposal;
@@ -33,11 +34,13 @@ mod view;
 mod worker;
 
 pub use config::{Config, Timing};
-pub use error::{LeaderHint, ProposeError, ReadError, SnapshotError, StartError};
+pub use error::{LeaderHint, ProposeError, ReadError, RotationError, SnapshotError, StartError};
 pub use identity::{ClusterId, Identity, NodeId};
 pub use node::Node;
 pub use proposal::{Payload, Proposal};
 pub use queue::Pending;
-pub use status::{BatchStatus, Recovery, Role, SnapshotStatus, Status, SweepStatus};
+pub use status::{
+    BatchStatus, KeyStatus, Recovery, Role, SnapshotCounts, SnapshotStatus, Status, SweepStatus,
+};
 pub use transport::{NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
 pub use view::View;

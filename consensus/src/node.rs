@@ -11,10 +11,11 @@ use vaylix_engine::wal::Wal;
 use vaylix_proto::Reply;
 
 use crate::config::Config;
-use crate::error::{ProposeError, ReadError, SnapshotError, StartError};
+use crate::error::{ProposeError, ReadError, RotationError, SnapshotError, StartError};
 use crate::fatal::{end_process, no_panic_in_task};
 use crate::gate::Gate;
 use crate::identity::Identity;
+use crate::keys::Keys;
 use crate::proposal::Proposal;
 use crate::queue::{self, Pending, Queue};
 use crate::raft::machine::Machine;
@@ -49,6 +50,7 @@ struct Inner {
     recovery: Recovery,
     counters: Arc<Counters>,
     snapshots: Arc<Snapshots>,
+    keys: Arc<Keys>,
     /// Taken by the one shutdown.
     worker: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
     background: Vec<AbortHandle>,
@@ -80,7 +82,8 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub async fn start_among(config: Config, transport: Arc<dyn PeerTransport>) -> Result<Self, StartError> {
-        let Started { raft, machine, gate, wal, dir, identity, recovery } = start(&config, transport).await?;
+        let Started { raft, machine, gate, wal, dir, keyring, log_store, identity, recovery } =
+            start(&config, transport).await?;
         let reader = machine.reader().clone();
         let counters = Arc::new(Counters::default());
         let (queue, jobs) = queue::channel();
@@ -98,8 +101,17 @@ impl Node {
             machine: machine.clone(),
             raft: raft.clone(),
             wal: wal.clone(),
-            counters: counters.clone(),
             retained_segments: config.retained_segments,
+            interval: config.snapshot_interval,
+            turn: tokio::sync::Mutex::default(),
+        });
+        let keys = Arc::new(Keys {
+            dir: dir.clone(),
+            keyring,
+            wal: wal.clone(),
+            log_store,
+            snapshots: snapshots.clone(),
+            age_max: config.key_age_max,
             turn: tokio::sync::Mutex::default(),
         });
         let sweeper = Sweeper {
@@ -112,6 +124,7 @@ impl Node {
         let background = vec![
             worker.abort_handle(),
             tokio::spawn(snapshots.clone().run()).abort_handle(),
+            tokio::spawn(keys.clone().run()).abort_handle(),
             tokio::spawn(sweeper.run()).abort_handle(),
             tokio::spawn(end_with(raft.clone())).abort_handle(),
         ];
@@ -134,6 +147,7 @@ impl Node {
             recovery,
             counters,
             snapshots,
+            keys,
             worker: Mutex::new(Some((stop, worker))),
             background,
         })))
@@ -217,14 +231,14 @@ impl Node {
             snapshot: inner.machine.stored().map(|stored| SnapshotStatus {
                 index: stored.record_index(),
                 size_bytes: stored.info.size_bytes,
-                taken: inner.counters.snapshots_taken.get(),
-                failed: inner.counters.snapshots_failed.get(),
+                taken_ms: stored.info.time_ms,
             }),
+            snapshots: inner.machine.snapshot_counts(),
             log_bytes_since_snapshot: inner.machine.log_bytes_since_snapshot(),
             batches: inner.counters.batches(),
             sweeps: inner.counters.sweeps(),
             recovery: inner.recovery.clone(),
-            storage_key_id: inner.machine.storage_key_id(),
+            keys: inner.machine.keys(),
         }
     }
 
@@ -234,6 +248,18 @@ impl Node {
     /// [`SnapshotError`]; the log is complete all the same.
     pub async fn snapshot(&self) -> Result<(), SnapshotError> {
         self.0.snapshots.take().await
+    }
+
+    /// Makes a new storage key and seals under it whatever is written from now on, beginning with a new segment of the log
+    /// and a snapshot. Returns its id, a UUID as text. Older keys are kept for what is sealed under them.
+    ///
+    /// Cancel-safe: dropped before it returns, either nothing has happened or the new key is active, and what is left
+    /// to do happens by itself.
+    ///
+    /// # Errors
+    /// [`RotationError`]; the node goes on, under the old key or the new one.
+    pub async fn rotate_storage_key(&self) -> Result<String, RotationError> {
+        self.0.keys.rotate().await
     }
 
     /// Stops cleanly: refuses new changes, carries out those that are enqueued, takes a last snapshot if the log

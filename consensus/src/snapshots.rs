@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::task::JoinError;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use vaylix_engine::error::StorageError;
 use vaylix_engine::wal::Wal;
+use vaylix_proto::Code;
 
 use crate::error::SnapshotError;
 use crate::raft::machine::{Machine, Stored};
 use crate::raft::{self, Raft};
-use crate::status::Counters;
 
 /// How long the background waits after a failed attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -25,27 +28,40 @@ pub(crate) struct Snapshots {
     pub(crate) machine: Arc<Machine>,
     pub(crate) raft: Raft,
     pub(crate) wal: Wal,
-    pub(crate) counters: Arc<Counters>,
     pub(crate) retained_segments: usize,
+    /// Time from one snapshot that is taken because of the time to the next.
+    pub(crate) interval: Option<Duration>,
     /// One at a time.
     pub(crate) turn: Mutex<()>,
 }
 
 impl Snapshots {
-    /// Takes a snapshot whenever the log has grown enough, for ever.
+    /// Takes a snapshot whenever the log has grown enough, enough time has passed, or the last one is sealed under an
+    /// older key, for ever.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut ticks = self.interval.map(|period| interval_at(Instant::now() + period, period));
+        if let Some(ticks) = &mut ticks {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let mut tick = async || match &mut ticks {
+            Some(ticks) => ticks.tick().await,
+            None => std::future::pending().await,
+        };
+        // What an earlier process had no time for.
+        self.machine.snapshot_due.notify_one();
         loop {
-            self.machine.snapshot_due.notified().await;
-            if !self.machine.is_snapshot_due() {
-                continue;
-            }
-            match self.take().await {
-                Ok(()) => {}
-                Err(SnapshotError::Closed) => return,
-                Err(SnapshotError::Storage(error)) => {
-                    tracing::error!(%error, "snapshot failed; the log keeps everything, trying again later");
-                    tokio::time::sleep(RETRY_AFTER).await;
+            tokio::select! {
+                () = self.machine.snapshot_due.notified() => {
+                    if !self.machine.is_snapshot_due() && !self.machine.is_sealed_under_an_older_key() {
+                        continue;
+                    }
                 }
+                _ = tick() => {}
+            }
+            while let Err(error) = self.take().await {
+                let SnapshotError::Storage(error) = error else { return };
+                tracing::error!(%error, "snapshot failed; the log keeps everything, trying again later");
+                tokio::time::sleep(RETRY_AFTER).await;
             }
         }
     }
@@ -59,21 +75,23 @@ impl Snapshots {
         let view = tokio::task::spawn_blocking(move || machine.view()).await;
         let Some(view) = view.map_err(|_cancelled| SnapshotError::Closed)? else { return Ok(()) };
         let last = view.record_index();
-        if self.machine.stored().is_some_and(|stored| stored.record_index() == last) {
+        if self.machine.is_stored(last) {
             return Ok(());
         }
         let machine = self.machine.clone();
         let stored = tokio::task::spawn_blocking(move || machine.store(&view)).await;
-        let stored = match stored.map_err(|_cancelled| SnapshotError::Closed)? {
-            Ok(stored) => stored,
-            Err(error) => {
-                self.counters.snapshots_failed.add(1);
-                return Err(error.into());
-            }
-        };
-        self.counters.snapshots_taken.add(1);
+        let stored = stored.map_err(|error| self.interrupted(&error))??;
         tracing::info!(index = last, size_bytes = stored.info.size_bytes, "snapshot taken");
         self.purge(last).await
+    }
+
+    /// The writing of a snapshot has ended without a result.
+    fn interrupted(&self, error: &JoinError) -> SnapshotError {
+        if error.is_cancelled() {
+            return SnapshotError::Closed;
+        }
+        self.machine.count_failed_snapshot();
+        StorageError::new(Code::SnapshotSerializationFailure, "the writing of the snapshot panicked").into()
     }
 
     /// The snapshot of a clean stop: only if the next start gains more by it than the stop loses. A start replays log at

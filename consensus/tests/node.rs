@@ -115,9 +115,10 @@ fn a_restart_loads_the_snapshot_and_replays_only_what_follows() {
         }
         node.snapshot().await.unwrap();
         let snapshot = node.status().snapshot.unwrap();
-        assert_eq!((snapshot.index, snapshot.taken, snapshot.failed), (22, 1, 0));
+        assert_eq!(snapshot.index, 22);
         node.snapshot().await.unwrap();
-        assert_eq!(node.status().snapshot.unwrap().taken, 1, "nothing new, nothing taken");
+        let counts = node.status().snapshots;
+        assert_eq!((counts.taken, counts.failed), (1, 0), "nothing new, nothing taken");
         node.propose(command(set("after", "1"))).await.unwrap();
         snapshot.index
     });
@@ -374,7 +375,7 @@ fn snapshots_are_taken_by_log_size_and_the_log_behind_them_goes() {
             node.propose(command(set(&key, value.clone()))).await.unwrap();
             expected.insert(key, value);
         }
-        until(|| node.status().snapshot.is_some_and(|snapshot| snapshot.taken >= 1)).await;
+        until(|| node.status().snapshots.taken >= 1).await;
         until(|| node.status().wal.oldest_index > Some(1)).await;
     });
     life(async {
@@ -486,7 +487,7 @@ fn a_stop_writes_no_snapshot_for_a_few_changes_of_much_data() {
             node.propose(command(set("few", "changes"))).await.unwrap();
             let other = node.clone();
             node.shutdown().await.unwrap();
-            other.status().snapshot.unwrap().taken
+            other.status().snapshots.taken
         })
     };
     assert_eq!(taken(), 1, "there was none");
@@ -518,5 +519,119 @@ fn the_log_is_bounded_on_disk_however_small_its_entries_are() {
             node.propose(command(Command::Incr { key: "n".into() })).await.unwrap();
         }
         until(|| node.status().snapshot.is_some()).await;
+    });
+}
+
+#[test]
+fn a_new_storage_key_is_put_to_use_at_once_and_loses_nothing() {
+    let temp = TempDir::new().unwrap();
+    let (first, last) = life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let first = node.status().keys;
+        assert_eq!((first.count, first.wrapped), (1, false));
+        for i in 0..20 {
+            node.propose(command(set(&format!("k{i}"), "before"))).await.unwrap();
+        }
+        node.snapshot().await.unwrap();
+        // Writes go on meanwhile.
+        let writer = tokio::spawn({
+            let node = node.clone();
+            async move {
+                for i in 0..200 {
+                    node.propose(command(set(&format!("k{i}"), "amid"))).await.unwrap();
+                }
+            }
+        });
+        let mut ids = vec![first.active_id.clone()];
+        for _ in 0..5 {
+            ids.push(node.rotate_storage_key().await.unwrap());
+        }
+        writer.await.unwrap();
+        let status = node.status();
+        assert_eq!(status.keys.count, 6);
+        assert_eq!(Some(&status.keys.active_id), ids.last());
+        assert_eq!(status.snapshots.taken, 6, "one that was asked for, and one for each key");
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 6);
+        (first.active_id, status.keys.active_id)
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.status().keys.active_id, last);
+        for i in 0..200 {
+            assert_eq!(get(&node, &format!("k{i}")), Some(Bytes::from("amid")));
+        }
+        // With nothing new to cover, too.
+        node.snapshot().await.unwrap();
+        let index = node.status().snapshot.unwrap().index;
+        node.rotate_storage_key().await.unwrap();
+        assert_eq!(node.status().snapshot.unwrap().index, index);
+        node.shutdown().await.unwrap();
+    });
+    let old: Vec<u8> = first.replace('-', "").as_bytes().chunks(2).map(hex_byte).collect();
+    for file in ["snapshot.bin", "manifest.bin", "vote.bin", "wal/origin.bin"] {
+        let content = std::fs::read(temp.path().join(file)).unwrap();
+        assert!(!content.windows(16).any(|window| window == old), "{file} is still under the first key");
+    }
+}
+
+fn hex_byte(pair: &[u8]) -> u8 {
+    u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()
+}
+
+#[test]
+fn a_storage_key_that_has_grown_old_is_replaced() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let aging = Config { key_age_max: Some(Duration::from_millis(50)), ..config(&temp) };
+        let node = Node::start(aging).await.unwrap();
+        node.propose(command(set("k", "v"))).await.unwrap();
+        until(|| node.status().keys.count >= 3).await;
+        // Nobody asked for a snapshot.
+        until(|| node.status().snapshots.taken >= 1).await;
+        node.shutdown().await.unwrap();
+    });
+    life(async {
+        let node = Node::start(Config { key_age_max: None, ..config(&temp) }).await.unwrap();
+        assert!(node.status().keys.count >= 3);
+        assert_eq!(get(&node, "k"), Some(Bytes::from("v")));
+    });
+}
+
+#[test]
+fn snapshots_are_taken_by_time_and_only_when_something_has_changed() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let interval = Some(Duration::from_millis(20));
+        let node = Node::start(Config { snapshot_interval: interval, ..config(&temp) }).await.unwrap();
+        for round in 1..=3 {
+            node.propose(command(set("k", round.to_string()))).await.unwrap();
+            let applied = node.status().applied_index;
+            until(|| node.status().snapshot.is_some_and(|snapshot| snapshot.index >= applied)).await;
+            let status = node.status();
+            assert!(status.snapshots.taken <= 1 + round && status.snapshots.last_duration.is_some());
+        }
+    });
+}
+
+#[test]
+fn a_snapshot_that_fails_is_counted_and_does_not_hold_up_the_next() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("k", "1"))).await.unwrap();
+        let obstacle = temp.path().join("snapshot.bin.tmp");
+        std::fs::create_dir(&obstacle).unwrap();
+        assert!(node.snapshot().await.is_err());
+        let counts = node.status().snapshots;
+        assert_eq!((counts.taken, counts.failed), (0, 1));
+        assert!(counts.last_failed_ms.is_some() && node.status().snapshot.is_none());
+        // A new key is active although the snapshot under it has to wait.
+        let key = node.rotate_storage_key().await.unwrap();
+        assert_eq!(node.status().keys.active_id, key);
+        std::fs::remove_dir(&obstacle).unwrap();
+        node.snapshot().await.unwrap();
+        assert_eq!(node.status().snapshots.taken, 1);
     });
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vaylix_proto::Code;
+
 use crate::disk::{Disk, Probe, temporary};
 use crate::error::StorageError;
 use crate::lock::DirectoryLock;
@@ -40,7 +42,25 @@ impl DataDir {
         Self::with_disk(root.into(), Disk::default())
     }
 
-    /// The same with a probe that sees every change of a file; for tests of crash safety.
+    /// Takes a directory that has a keyring, and creates nothing in any other.
+    ///
+    /// # Errors
+    /// `ENG-011` when another process holds it or there is no keyring in it, `ENG-002` for I/O.
+    pub fn open_existing(root: impl Into<PathBuf>) -> Result<Self, StorageError> {
+        let root = root.into();
+        let keyring = root.join("keyring.bin");
+        if !keyring.exists() {
+            return Err(StorageError::new(
+                Code::InvalidStorageOperation,
+                "this is no data directory: there is no keyring in it",
+            )
+            .in_file(&keyring)
+            .advise("name the directory that a server was given as --data-dir"));
+        }
+        Self::open_or_create(root)
+    }
+
+    /// The same as [`open_or_create`](Self::open_or_create) with a probe that sees every change of a file; for tests of crash safety.
     ///
     /// # Errors
     /// As [`open_or_create`](Self::open_or_create).

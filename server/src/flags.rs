@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use vaylix_consensus::limits::{KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
+
+use crate::offline::Offline;
 
 /// What the command line and the environment say, before it is checked.
 #[derive(Parser)]
@@ -19,6 +22,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
     about = "Vaylix: a secure, consensus-backed key-value database for operational state",
     after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port; the \
                   command line wins.\nRUST_LOG chooses what is logged: error, warn, info or debug.\n\
+                  VAYLIX_KEK has no option: it can hold the key-encryption key, which belongs on no command line.\n\
                   Exit status: 0 stopped cleanly, 1 could not start, 2 wrong options.\n\
                   Documentation: docs/server.md and the other pages of docs/ in the source tree."
 )]
@@ -71,6 +75,26 @@ pub(crate) struct Flags {
     /// Sealed log segments kept when a snapshot prunes the log.
     #[arg(long, env = "VAYLIX_WAL_RETAIN_SEGMENTS", default_value_t = 128, help_heading = STORAGE)]
     pub(crate) wal_retain_segments: usize,
+
+    /// Take a snapshot when the log has grown by so many bytes since the last one; 0 never. A snapshot bounds the log and
+    /// the time a start takes.
+    #[arg(long, env = "VAYLIX_SNAPSHOT_LOG_BYTES", default_value_t = SNAPSHOT_LOG_BYTES_DEFAULT, help_heading = STORAGE)]
+    pub(crate) snapshot_log_bytes: u64,
+
+    /// Take a snapshot every so many seconds, if anything has changed; 0 never.
+    #[arg(long, env = "VAYLIX_SNAPSHOT_INTERVAL_SECONDS", default_value_t = 0, help_heading = STORAGE)]
+    pub(crate) snapshot_interval_seconds: u64,
+
+    /// File with the key-encryption key that the keyring is wrapped under: 32 random bytes, or their text in hexadecimal
+    /// or base64. VAYLIX_KEK can hold the text itself instead. A fresh directory is wrapped under it from the start; an
+    /// existing one by `vaylix storage rewrap-keys`.
+    #[arg(long, env = "VAYLIX_KEK_FILE", help_heading = STORAGE)]
+    pub(crate) kek_file: Option<PathBuf>,
+
+    /// Age in days at which the storage key is replaced by a new one; 0 never.
+    #[arg(long, env = "VAYLIX_KEY_ROTATION_DAYS", default_value_t = DEFAULT_KEY_ROTATION_DAYS, help_heading = STORAGE,
+          value_parser = clap::value_parser!(u64).range(..=KEY_ROTATION_DAYS_MAX))]
+    pub(crate) key_rotation_days: u64,
 
     /// Seconds between removals of expired keys. Expired keys are invisible at once; this frees their memory.
     #[arg(long, env = "VAYLIX_EXPIRATION_SWEEP_INTERVAL_SECONDS", default_value_t = 1, help_heading = STORAGE,
@@ -153,6 +177,10 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     pub(crate) not_available: NotAvailable,
+
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub(crate) command: Option<Offline>,
 }
 
 /// Settings of the public release whose feature this release does not have. Known, so that the refusal can say
@@ -169,8 +197,6 @@ pub(crate) struct NotAvailable {
     tls_client_ca: Option<PathBuf>,
     #[arg(long, env = "VAYLIX_BACKUP_DIR", help_heading = REFUSED)]
     backup_dir: Option<PathBuf>,
-    #[arg(long, env = "VAYLIX_SNAPSHOT_INTERVAL_SECONDS", help_heading = REFUSED)]
-    snapshot_interval_seconds: Option<u64>,
     #[arg(long, env = "VAYLIX_AUTH_FAILURE_WINDOW_SECONDS", help_heading = REFUSED)]
     auth_failure_window_seconds: Option<u64>,
     #[arg(long, env = "VAYLIX_AUTH_FAILURE_LIMIT", help_heading = REFUSED)]
@@ -213,6 +239,12 @@ pub(crate) struct NotAvailable {
 pub(crate) const DEFAULT_USER: &str = "vaylix";
 /// Its password when none is configured. Serves listeners on loopback addresses only.
 pub(crate) const DEFAULT_PASSWORD: &str = "vaylix";
+
+/// Age at which a storage key is replaced when nothing else is said.
+const DEFAULT_KEY_ROTATION_DAYS: u64 = KEY_AGE_MAX_DEFAULT.as_secs() / SECONDS_PER_DAY;
+/// A hundred years.
+const KEY_ROTATION_DAYS_MAX: u64 = 36_500;
+pub(crate) const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 const NETWORK: &str = "Network and sessions";
 const STORAGE: &str = "Storage";
@@ -343,6 +375,9 @@ mod tests {
         assert_eq!(given.flags.port, 9173);
         assert_eq!(given.flags.wal_sync, WalSync::Sync);
         assert_eq!(given.flags.data_dir, PathBuf::from("./default.vaylix"));
+        assert_eq!(given.flags.snapshot_log_bytes, 256 * 1024 * 1024);
+        assert_eq!(given.flags.snapshot_interval_seconds, 0);
+        assert_eq!(given.flags.key_rotation_days, 90);
         assert!(given.refused.is_none());
         assert!(!given.credentials_configured);
     }
@@ -370,6 +405,7 @@ mod tests {
             assert_eq!(parse(&arguments).err().map(|e| e.exit_code()), Some(2), "{arguments:?}");
         }
         assert_eq!(parse(&["--password", ""]).err().map(|e| e.exit_code()), Some(2));
+        assert_eq!(parse(&["--key-rotation-days", "36501"]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--user", ""]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--port", "1", "--port", "2"]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--wal-sync", "SYNC"]).err().map(|e| e.exit_code()), Some(2));

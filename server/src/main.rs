@@ -4,17 +4,24 @@
 
 mod error;
 mod flags;
+mod kek;
 mod logging;
+mod offline;
 mod signals;
 mod startup;
 
 use std::process::ExitCode;
 
 use crate::error::ServerError;
+use crate::startup::Ended;
 
 fn main() -> ExitCode {
-    let given = flags::read(std::env::args_os());
-    match run(given) {
+    let mut given = flags::read(std::env::args_os());
+    let outcome = match given.flags.command.take() {
+        Some(command) => offline::run(command),
+        None => run(given),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             use std::io::Write as _;
@@ -34,10 +41,14 @@ fn async_threads() -> usize {
 fn run(given: flags::Given) -> Result<(), ServerError> {
     let config = startup::Config::check(given)?;
     logging::start();
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(async_threads())
         .enable_all()
         .build()
-        .map_err(ServerError::Runtime)?
-        .block_on(startup::serve(config))
+        .map_err(ServerError::Runtime)?;
+    if runtime.block_on(startup::serve(config))? == Ended::BeforeReady {
+        // Recovery is left where it is, as a crash would leave it: every step of it is made for that.
+        runtime.shutdown_background();
+    }
+    Ok(())
 }

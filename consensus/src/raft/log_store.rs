@@ -14,6 +14,7 @@ use std::sync::Arc;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, LogId, OptionalSend, RaftLogReader, StorageError, Vote};
 use parking_lot::Mutex;
+use vaylix_engine::error::StorageError as EngineError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::wal::Wal;
@@ -53,6 +54,11 @@ impl LogStore {
     ) -> Self {
         let hard_state = Mutex::new(hard_state);
         Self { wal, shared: Arc::new(Shared { dir, keyring, hard_state, gate }) }
+    }
+
+    /// Writes the vote as it is, under the active storage key. Blocks until it is durable.
+    pub(crate) fn seal_vote_anew(&self) -> std::result::Result<(), EngineError> {
+        self.shared.hard_state.lock().store(&self.shared.dir, &self.shared.keyring)
     }
 
     fn node(&self) -> u64 {

@@ -38,6 +38,8 @@ pub(crate) struct Started {
     pub(crate) gate: Arc<Gate>,
     pub(crate) wal: Wal,
     pub(crate) dir: DataDir,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) log_store: LogStore,
     pub(crate) identity: Identity,
     pub(crate) recovery: Recovery,
 }
@@ -64,10 +66,10 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
     let Opened { dir, keyring, wal, hard_state, gate, machine, mut recovery } = opened;
     let identity = hard_state.identity;
     let node = identity.node.get();
-    let log_store = LogStore::new(dir.clone(), keyring, wal.clone(), hard_state, gate.clone());
+    let log_store = LogStore::new(dir.clone(), keyring.clone(), wal.clone(), hard_state, gate.clone());
     let state_machine = StateMachine::new(machine.clone());
     let raft_config = Arc::new(raft_config(config.timing));
-    let raft = Raft::new(node, raft_config, Network(transport), log_store, state_machine)
+    let raft = Raft::new(node, raft_config, Network(transport), log_store.clone(), state_machine)
         .await
         .map_err(consensus)?;
     let fresh = !raft.is_initialized().await.map_err(consensus)?;
@@ -85,7 +87,7 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
         }
     }
     recovery.duration = started_at.elapsed();
-    Ok(Started { raft, machine, gate, wal, dir, identity, recovery })
+    Ok(Started { raft, machine, gate, wal, dir, keyring, log_store, identity, recovery })
 }
 
 fn consensus(error: impl std::fmt::Display) -> StartError {
@@ -109,7 +111,15 @@ fn raft_config(timing: Timing) -> openraft::Config {
 
 fn open(config: Config) -> Result<Opened, StartError> {
     let dir = DataDir::open_or_create(&config.data_dir)?;
-    let keyring = Arc::new(Keyring::open_or_create(&dir, clock::now_ms())?);
+    let keyring = Arc::new(Keyring::open_or_create_with(&dir, config.kek, clock::now_ms())?);
+    match keyring.kek_id() {
+        Some(kek) => tracing::info!(%kek, keys = keyring.count(), "the keyring is wrapped"),
+        None => tracing::info!(
+            keys = keyring.count(),
+            "the keyring is not wrapped: it protects only while keyring.bin is kept apart from the other files; whoever \
+             has the whole data directory has the data (see --kek-file)"
+        ),
+    }
     let (wal, found) = Wal::open(&dir, config.wal, keyring.clone())?;
     let hard_state = match HardState::load(&dir, &keyring)? {
         Some(hard_state) => hard_state,

@@ -192,3 +192,68 @@ fn a_crash_while_the_keyring_is_rewrapped_or_rotated_leaves_the_old_or_the_new_o
     }
     assert!(seen.iter().all(|count| *count > 3), "{seen:?}");
 }
+
+#[test]
+fn a_crash_anywhere_in_a_rotation_leaves_a_directory_that_opens() {
+    use std::io::Read;
+    use std::sync::mpsc::channel;
+
+    use crate::wal::{Config, Record, RecordId, Wal};
+    use crate::{inventory, snapshot, vote};
+
+    let (root, dir) = fresh();
+    let keyring = Arc::new(Keyring::open_or_create_with(&dir, Some(kek(1)), 1).unwrap());
+    let config = Config { prezero: false, initial_size_bytes: 2048, ..Config::default() };
+    let append = |wal: &Wal, index| {
+        let (tell, told) = channel();
+        let id = RecordId { term: 1, leader: 1, index };
+        let record = Record { id, time_ms: 1, body: bytes::Bytes::from_static(b"body") };
+        wal.append(vec![record], Box::new(move |outcome| tell.send(outcome).unwrap()));
+        told.recv().unwrap().unwrap();
+        id
+    };
+    let head = |last| snapshot::Head { last: Some(last), time_ms: 1, meta: Vec::new() };
+    let (wal, _) = Wal::open(&dir, config.clone(), Arc::clone(&keyring)).unwrap();
+    let first = append(&wal, 1);
+    vote::store(&dir, &keyring, b"a vote").unwrap();
+    snapshot::write(&dir, &keyring, &head(first), |out| out.write_all(b"1")).unwrap();
+    drop((wal, dir));
+
+    // What a running node does, with a write before, amid and behind it.
+    let crashes = crate::crash::Crashes::<u64>::watch(root.path());
+    crashes.note(1);
+    let dir = DataDir::with_probe(root.path(), Arc::clone(&crashes) as _).unwrap();
+    let (wal, _) = Wal::open(&dir, config.clone(), Arc::clone(&keyring)).unwrap();
+    append(&wal, 2);
+    crashes.note(2);
+    keyring.rotate(&dir, 2).unwrap();
+    append(&wal, 3);
+    crashes.note(3);
+    wal.renew().unwrap();
+    vote::store(&dir, &keyring, b"a vote").unwrap();
+    let last = append(&wal, 4);
+    crashes.note(4);
+    snapshot::write(&dir, &keyring, &head(last), |out| out.write_all(b"4")).unwrap();
+    wal.purge_to(last).unwrap();
+    let uses = inventory::bytes_per_key(root.path(), &keyring).unwrap();
+    assert_eq!((uses[0].files, uses[1].files), (5, 0), "nothing is left under the old key: {uses:?}");
+    drop((wal, dir));
+
+    let images = crashes.taken();
+    assert!(images.len() > 60, "{}", images.len());
+    for image in images {
+        let root = image.restore();
+        let what = &image.what;
+        let dir = DataDir::open_or_create(root.path()).unwrap();
+        let keyring = Arc::new(Keyring::open(&dir, Some(kek(1))).unwrap_or_else(|e| panic!("{what}: {e}")));
+        let (wal, recovery) =
+            Wal::open(&dir, config.clone(), Arc::clone(&keyring)).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(recovery.last.unwrap().index >= image.note, "{what}: {recovery:?}, of {}", image.note);
+        assert_eq!(vote::load(&dir, &keyring).unwrap().unwrap(), b"a vote", "{what}");
+        let mut content = String::new();
+        snapshot::load(&dir, &keyring).unwrap().unwrap().read_to_string(&mut content).unwrap();
+        assert!(["1", "4"].contains(&&*content), "{what}: {content}");
+        assert!(wal.purged().is_none() || content == "4", "{what}: the log went before the snapshot came");
+        append(&wal, recovery.last.unwrap().index + 1);
+    }
+}

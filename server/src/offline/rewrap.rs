@@ -1,0 +1,70 @@
+//! `vaylix storage rewrap-keys`: what the keyring is wrapped under.
+//!
+//! The keyring is replaced as a whole, so a crash leaves the old or the new one, and read back before the command says
+//! that it is done. Nothing else in the directory changes: the storage keys stay what they are.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing::warn;
+use vaylix_engine::{DataDir, Keyring};
+
+use super::print;
+use crate::error::ServerError;
+use crate::kek::Source;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The data directory.
+    #[arg(long, env = "VAYLIX_DATA_DIR")]
+    data_dir: PathBuf,
+
+    /// File with the key-encryption key that the keyring is wrapped under now. VAYLIX_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_KEK_FILE")]
+    kek_file: Option<PathBuf>,
+
+    /// File with the key-encryption key to wrap the keyring under. VAYLIX_NEW_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_NEW_KEK_FILE", conflicts_with = "remove_kek")]
+    new_kek_file: Option<PathBuf>,
+
+    /// Leave the keyring unwrapped: whoever has the whole directory then has the data.
+    #[arg(long)]
+    remove_kek: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), ServerError> {
+    let old = Source::current(arguments.kek_file.as_deref()).read()?;
+    let new = Source::new_one(arguments.new_kek_file.as_deref()).read()?;
+    let was_wrapped = old.is_some();
+    match (&new, arguments.remove_kek) {
+        (None, false) => {
+            return refuse("rewrap-keys requires --new-kek-file, VAYLIX_NEW_KEK or --remove-kek");
+        }
+        (Some(_), true) => return refuse("give --remove-kek or a new key-encryption key, not both"),
+        _ => {}
+    }
+    let dir = DataDir::open_existing(&arguments.data_dir)?;
+    let keyring = Keyring::open(&dir, old)?;
+    if arguments.remove_kek && !was_wrapped {
+        return refuse("--remove-kek: the keyring is not wrapped");
+    }
+    keyring.rewrap(&dir, new.clone())?;
+    let keyring = Keyring::open(&dir, new)?;
+    if !was_wrapped {
+        warn!(
+            "copies of the unwrapped keyring.bin, and what the disk kept of it, still open the data: \
+             destroy them, and consider `vaylix storage rotate-key` for what is written from now on"
+        );
+    }
+    print("keyring", dir.keyring().display())?;
+    print("storage_key_id", keyring.active().id())?;
+    print("storage_key_count", keyring.count())?;
+    match keyring.kek_id() {
+        Some(kek) => print("kek_id", kek),
+        None => print("kek_id", "none"),
+    }
+}
+
+fn refuse(message: &str) -> Result<(), ServerError> {
+    Err(ServerError::Arguments(message.to_owned()))
+}

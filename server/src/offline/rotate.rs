@@ -1,0 +1,39 @@
+//! `vaylix storage rotate-key`: a new storage key, on demand.
+//!
+//! Only the keyring changes. The next start seals a new segment and a new vote under the new key, and takes a snapshot
+//! because the one on disk is under an older key.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use vaylix_engine::{DataDir, Keyring};
+
+use super::print;
+use crate::error::ServerError;
+use crate::kek::Source;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The data directory.
+    #[arg(long, env = "VAYLIX_DATA_DIR")]
+    data_dir: PathBuf,
+
+    /// File with the key-encryption key that the keyring is wrapped under. VAYLIX_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_KEK_FILE")]
+    kek_file: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), ServerError> {
+    let kek = Source::current(arguments.kek_file.as_deref()).read()?;
+    let dir = DataDir::open_existing(&arguments.data_dir)?;
+    let keyring = Keyring::open(&dir, kek)?;
+    let previous = keyring.active().id();
+    // A clock before 1970 makes a key that is due for the next rotation at once.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let active = keyring.rotate(&dir, u64::try_from(now.as_millis()).unwrap_or(u64::MAX))?;
+    print("keyring", dir.keyring().display())?;
+    print("storage_key_id", active.id())?;
+    print("previous_storage_key_id", previous)?;
+    print("storage_key_count", keyring.count())
+}
