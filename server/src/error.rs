@@ -18,8 +18,10 @@ pub(crate) enum ServerError {
     Bind(BindError),
     /// The node did not start: damaged, foreign or locked files, or a failing disk.
     Start(StartError),
-    /// A file of a data directory, or of a key-encryption key, cannot be used.
+    /// A subcommand cannot do its work on a data directory, or the file of a key-encryption key cannot be read.
     Storage(StorageError),
+    /// The result cannot be written to standard output.
+    Output(io::Error),
     /// The access rules cannot be read or the administrator cannot be stored.
     Open(OpenError),
     /// The operating system refuses threads or signals.
@@ -39,7 +41,7 @@ impl ServerError {
                 refusal.known_code().unwrap_or(Code::AuthenticationConfigurationInvalid)
             }
             Self::Open(OpenError::Node(error)) => error.code(),
-            Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
+            Self::Output(_) | Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
         }
     }
 }
@@ -53,6 +55,7 @@ impl fmt::Display for ServerError {
             Self::Bind(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "engine failure: {error}"),
             Self::Storage(error) => write!(f, "engine failure: {error}"),
+            Self::Output(error) => write!(f, "filesystem I/O failed: write to standard output: {error}"),
             Self::Open(OpenError::Refused(refusal)) => f.write_str(&refusal.message),
             Self::Open(error) => write!(f, "{error}"),
             Self::Runtime(error) => write!(f, "the operating system refused: {error}"),

@@ -9,10 +9,8 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use vaylix_consensus::limits::{KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
-
-use crate::offline::Offline;
 
 /// What the command line and the environment say, before it is checked.
 #[derive(Parser)]
@@ -23,8 +21,8 @@ use crate::offline::Offline;
     after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port; the \
                   command line wins.\nRUST_LOG chooses what is logged: error, warn, info or debug.\n\
                   VAYLIX_KEK has no option: it can hold the key-encryption key, which belongs on no command line.\n\
-                  Exit status: 0 stopped cleanly, 1 could not start, 2 wrong options.\n\
-                  Documentation: docs/server.md and the other pages of docs/ in the source tree."
+                  Exit status: 0 stopped cleanly or done, 1 could not start or be done, 2 wrong options.\n\
+                  Documentation: docs/server.md, docs/operations.md and the other pages of docs/ in the source tree."
 )]
 pub(crate) struct Flags {
     /// Address to listen on, for example 127.0.0.1, ::1 or 0.0.0.0.
@@ -178,9 +176,57 @@ pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) not_available: NotAvailable,
 
-    /// What to do instead of serving.
     #[command(subcommand)]
-    pub(crate) command: Option<Offline>,
+    pub(crate) command: Option<Command>,
+}
+
+/// What to do instead of serving.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Looks after a data directory that no server uses.
+    #[command(subcommand)]
+    Storage(StorageCommand),
+}
+
+/// Work on a data directory.
+#[derive(Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Wraps the keyring under a key-encryption key, under another one, or under none.
+    RewrapKeys(RewrapKeys),
+    /// Makes a new storage key, under which everything is sealed that the server writes from then on.
+    RotateKey(RotateKey),
+}
+
+/// What the keyring is wrapped under, and what it shall be.
+#[derive(clap::Args)]
+pub(crate) struct RewrapKeys {
+    /// The data directory. It must exist, and no server may use it.
+    #[arg(long, env = "VAYLIX_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+
+    /// File with the key-encryption key that the keyring is wrapped under now. VAYLIX_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_KEK_FILE")]
+    pub(crate) kek_file: Option<PathBuf>,
+
+    /// File with the key-encryption key to wrap the keyring under. VAYLIX_NEW_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_NEW_KEK_FILE", conflicts_with = "remove_kek")]
+    pub(crate) new_kek_file: Option<PathBuf>,
+
+    /// Leave the keyring unwrapped: whoever has the whole directory then has the data.
+    #[arg(long)]
+    pub(crate) remove_kek: bool,
+}
+
+/// Whose storage key to replace.
+#[derive(clap::Args)]
+pub(crate) struct RotateKey {
+    /// The data directory. It must exist, and no server may use it.
+    #[arg(long, env = "VAYLIX_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+
+    /// File with the key-encryption key that the keyring is wrapped under. VAYLIX_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_KEK_FILE")]
+    pub(crate) kek_file: Option<PathBuf>,
 }
 
 /// Settings of the public release whose feature this release does not have. Known, so that the refusal can say

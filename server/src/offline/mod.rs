@@ -1,7 +1,7 @@
-//! Commands that work on a data directory while no server uses it.
+//! Subcommands: work that is done instead of serving.
 //!
-//! Each takes the directory's lock, does one thing, and prints `name=value` lines to standard output; what an operator
-//! should know besides goes to standard error, as does the reason of a failure (exit status 1).
+//! Results go to standard output as `key=value` lines, what an operator should know besides and the reason of a failure
+//! to standard error.
 
 mod rewrap;
 mod rotate;
@@ -9,42 +9,23 @@ mod rotate;
 use std::fmt::Display;
 use std::io::Write as _;
 
-use clap::Subcommand;
-
 use crate::error::ServerError;
+use crate::flags::{Command, StorageCommand};
 use crate::logging;
 
-/// The commands.
-#[derive(Subcommand)]
-pub(crate) enum Offline {
-    /// Work on a data directory that no server uses.
-    #[command(subcommand)]
-    Storage(Storage),
-}
-
-/// The commands under `storage`.
-#[derive(Subcommand)]
-pub(crate) enum Storage {
-    /// Wrap the keyring under a key-encryption key, under another one, or under none.
-    RewrapKeys(rewrap::Arguments),
-    /// Make a new storage key, under which everything is sealed that the server writes from then on.
-    RotateKey(rotate::Arguments),
-}
-
-/// Carries out a command.
+/// Does the work.
 ///
 /// # Errors
-/// Why it could not be carried out; nothing was changed then unless the command says otherwise.
-pub(crate) fn run(command: Offline) -> Result<(), ServerError> {
+/// Whatever it fails with.
+pub(crate) fn run(command: Command) -> Result<(), ServerError> {
     logging::start_offline();
-    let Offline::Storage(command) = command;
     match command {
-        Storage::RewrapKeys(arguments) => rewrap::run(&arguments),
-        Storage::RotateKey(arguments) => rotate::run(&arguments),
+        Command::Storage(StorageCommand::RewrapKeys(arguments)) => rewrap::run(&arguments),
+        Command::Storage(StorageCommand::RotateKey(arguments)) => rotate::run(&arguments),
     }
 }
 
-/// Prints one line of the answer.
+/// Prints one line of the result.
 fn print(name: &str, value: impl Display) -> Result<(), ServerError> {
-    writeln!(std::io::stdout(), "{name}={value}").map_err(ServerError::Runtime)
+    writeln!(std::io::stdout(), "{name}={value}").map_err(ServerError::Output)
 }

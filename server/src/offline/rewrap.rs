@@ -3,36 +3,15 @@
 //! The keyring is replaced as a whole, so a crash leaves the old or the new one, and read back before the command says
 //! that it is done. Nothing else in the directory changes: the storage keys stay what they are.
 
-use std::path::PathBuf;
-
-use clap::Args;
 use tracing::warn;
 use vaylix_engine::{DataDir, Keyring};
 
 use super::print;
 use crate::error::ServerError;
+use crate::flags::RewrapKeys;
 use crate::kek::Source;
 
-#[derive(Args)]
-pub(crate) struct Arguments {
-    /// The data directory.
-    #[arg(long, env = "VAYLIX_DATA_DIR")]
-    data_dir: PathBuf,
-
-    /// File with the key-encryption key that the keyring is wrapped under now. VAYLIX_KEK can hold that key instead.
-    #[arg(long, env = "VAYLIX_KEK_FILE")]
-    kek_file: Option<PathBuf>,
-
-    /// File with the key-encryption key to wrap the keyring under. VAYLIX_NEW_KEK can hold that key instead.
-    #[arg(long, env = "VAYLIX_NEW_KEK_FILE", conflicts_with = "remove_kek")]
-    new_kek_file: Option<PathBuf>,
-
-    /// Leave the keyring unwrapped: whoever has the whole directory then has the data.
-    #[arg(long)]
-    remove_kek: bool,
-}
-
-pub(super) fn run(arguments: &Arguments) -> Result<(), ServerError> {
+pub(super) fn run(arguments: &RewrapKeys) -> Result<(), ServerError> {
     let old = Source::current(arguments.kek_file.as_deref()).read()?;
     let new = Source::new_one(arguments.new_kek_file.as_deref()).read()?;
     let was_wrapped = old.is_some();

@@ -3,28 +3,16 @@
 //! Only the keyring changes. The next start seals a new segment and a new vote under the new key, and takes a snapshot
 //! because the one on disk is under an older key.
 
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Args;
 use vaylix_engine::{DataDir, Keyring};
 
 use super::print;
 use crate::error::ServerError;
+use crate::flags::RotateKey;
 use crate::kek::Source;
 
-#[derive(Args)]
-pub(crate) struct Arguments {
-    /// The data directory.
-    #[arg(long, env = "VAYLIX_DATA_DIR")]
-    data_dir: PathBuf,
-
-    /// File with the key-encryption key that the keyring is wrapped under. VAYLIX_KEK can hold that key instead.
-    #[arg(long, env = "VAYLIX_KEK_FILE")]
-    kek_file: Option<PathBuf>,
-}
-
-pub(super) fn run(arguments: &Arguments) -> Result<(), ServerError> {
+pub(super) fn run(arguments: &RotateKey) -> Result<(), ServerError> {
     let kek = Source::current(arguments.kek_file.as_deref()).read()?;
     let dir = DataDir::open_existing(&arguments.data_dir)?;
     let keyring = Keyring::open(&dir, kek)?;
