@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use vaylix_engine::error::StorageError;
 use vaylix_engine::wal::Wal;
-use vaylix_proto::Code;
 
+use crate::background;
 use crate::error::SnapshotError;
 use crate::raft::machine::{Machine, Stored};
 use crate::raft::{self, Raft};
@@ -79,19 +78,14 @@ impl Snapshots {
             return Ok(());
         }
         let machine = self.machine.clone();
-        let stored = tokio::task::spawn_blocking(move || machine.store(&view)).await;
-        let stored = stored.map_err(|error| self.interrupted(&error))??;
+        let stored = background::run("vaylix-snapshot", move || machine.store(&view)).await;
+        let stored = stored.map_err(|error| {
+            // There was no thread for it, or it panicked: it could not count itself.
+            self.machine.count_failed_snapshot();
+            StorageError::from(error)
+        })??;
         tracing::info!(index = last, size_bytes = stored.info.size_bytes, "snapshot taken");
         self.purge(last).await
-    }
-
-    /// The writing of a snapshot has ended without a result.
-    fn interrupted(&self, error: &JoinError) -> SnapshotError {
-        if error.is_cancelled() {
-            return SnapshotError::Closed;
-        }
-        self.machine.count_failed_snapshot();
-        StorageError::new(Code::SnapshotSerializationFailure, "the writing of the snapshot panicked").into()
     }
 
     /// The snapshot of a clean stop: only if the next start gains more by it than the stop loses. A start replays log at
