@@ -569,15 +569,11 @@ fn a_new_storage_key_is_put_to_use_at_once_and_loses_nothing() {
         assert_eq!(node.status().snapshot.unwrap().index, index);
         node.shutdown().await.unwrap();
     });
-    let old: Vec<u8> = first.replace('-', "").as_bytes().chunks(2).map(hex_byte).collect();
+    let old = u128::from_str_radix(&first.replace('-', ""), 16).unwrap().to_be_bytes();
     for file in ["snapshot.bin", "manifest.bin", "vote.bin", "wal/origin.bin"] {
         let content = std::fs::read(temp.path().join(file)).unwrap();
         assert!(!content.windows(16).any(|window| window == old), "{file} is still under the first key");
     }
-}
-
-fn hex_byte(pair: &[u8]) -> u8 {
-    u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()
 }
 
 #[test]
