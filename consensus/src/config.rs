@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vaylix_engine::kek::Kek;
+use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal;
 
 use crate::limits::{GATHER_YIELDS_DEFAULT, KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
@@ -26,8 +27,10 @@ pub struct Config {
     /// Take a snapshot so often, if anything has been applied meanwhile; `None` never. The first one is due a full
     /// interval after the start.
     pub snapshot_interval: Option<Duration>,
-    /// Log segments kept although a snapshot covers them, for restoring to a point in time.
+    /// Log segments kept although a snapshot covers them, whether a restore to a point in time needs them or not.
     pub retained_segments: usize,
+    /// How much of the past can be restored: older snapshots and the log between them are kept for it.
+    pub pitr: Retention,
     /// How often expired keys are looked for.
     pub sweep_interval: Duration,
     /// How often the engine worker lets others run before it closes a batch.
@@ -58,8 +61,8 @@ impl Default for Timing {
 }
 
 impl Config {
-    /// The defaults: every acknowledged write is synced, a snapshot every 256 MiB of log, a new storage key every 90 days,
-    /// expired keys swept every second.
+    /// The defaults: every acknowledged write is synced, a snapshot every 256 MiB of log, nothing kept of what it
+    /// covers, a new storage key every 90 days, expired keys swept every second.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -70,6 +73,7 @@ impl Config {
             snapshot_log_bytes: Some(SNAPSHOT_LOG_BYTES_DEFAULT),
             snapshot_interval: None,
             retained_segments: 0,
+            pitr: Retention::NONE,
             sweep_interval: Duration::from_secs(1),
             gather_yields: GATHER_YIELDS_DEFAULT,
             timing: Timing::default(),

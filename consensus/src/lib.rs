@@ -24,6 +24,7 @@ mod identity;
 mod keys;
 pub mod limits;
 mod node;
+pub mod offline;
 mod proposal;
 mod queue;
 mod raft;

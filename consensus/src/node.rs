@@ -101,7 +101,9 @@ impl Node {
             machine: machine.clone(),
             raft: raft.clone(),
             wal: wal.clone(),
+            dir: dir.clone(),
             retained_segments: config.retained_segments,
+            pitr: config.pitr,
             interval: config.snapshot_interval,
             turn: tokio::sync::Mutex::default(),
         });

@@ -30,21 +30,6 @@ const HEADER_BYTES: usize = 64;
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 const FILE_BYTES_MAX: u64 = (HEADER_BYTES + PAYLOAD_BYTES_MAX + TAG_BYTES + 4) as u64;
 
-/// The storage key that the small sealed file beginning with these bytes is sealed under.
-pub(crate) fn key_id(beginning: &[u8]) -> Result<Uuid, StorageError> {
-    let truncated = |_: Truncated| {
-        StorageError::new(Code::ManifestDeserializationFailure, "the file ends early")
-            .at(beginning.len() as u64)
-    };
-    let mut cursor = Cursor::new(beginning.get(8..).unwrap_or_default());
-    let version = cursor.u32().map_err(truncated)?;
-    if version != VERSION {
-        let message = format!("the file has version {version}, of which {VERSION} is known");
-        return Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(8));
-    }
-    cursor.array().map(Uuid::from_bytes).map_err(truncated)
-}
-
 /// A kind of small sealed file.
 pub(crate) struct Kind {
     pub(crate) magic: &'static [u8; 8],
@@ -95,6 +80,17 @@ impl Kind {
             Some(_) => error,
             None => error.in_file(path).advise(self.advice),
         })
+    }
+
+    /// The storage key that the file is sealed under and the length of the file; `None` when it does not exist.
+    pub(crate) fn key_and_size(&self, path: &Path) -> Result<Option<(Uuid, u64)>, StorageError> {
+        let Some(content) = read_small(path, FILE_BYTES_MAX)? else { return Ok(None) };
+        let mut cursor = Cursor::new(content.get(self.magic.len() + 4..).unwrap_or_default());
+        let key_id = cursor.array().map_err(|_| {
+            let message = format!("{} ends early", self.name);
+            StorageError::new(Code::ManifestDeserializationFailure, message).in_file(path).advise(self.advice)
+        })?;
+        Ok(Some((Uuid::from_bytes(key_id), content.len() as u64)))
     }
 
     fn decode(&self, content: &mut [u8], path: &Path, keyring: &Keyring) -> Result<Vec<u8>, StorageError> {

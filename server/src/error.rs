@@ -1,10 +1,11 @@
-//! Why a server does not start, in one line: `[CODE] Name: message`.
+//! Why a server does not start or a subcommand fails, in one line: `[CODE] Name: message`.
 
 use std::fmt;
 use std::io;
 
 use vaylix_access::OpenError;
 use vaylix_consensus::StartError;
+use vaylix_dataplane::client;
 use vaylix_dataplane::server::BindError;
 use vaylix_engine::StorageError;
 use vaylix_proto::Code;
@@ -18,12 +19,16 @@ pub(crate) enum ServerError {
     Bind(BindError),
     /// The node did not start: damaged, foreign or locked files, or a failing disk.
     Start(StartError),
-    /// A subcommand cannot do its work on a data directory, or the file of a key-encryption key cannot be read.
-    Storage(StorageError),
-    /// The result cannot be written to standard output.
-    Output(io::Error),
     /// The access rules cannot be read or the administrator cannot be stored.
     Open(OpenError),
+    /// A subcommand cannot do its work on a data directory, or the file of a key-encryption key cannot be read.
+    Storage(StorageError),
+    /// A health check found the server not alive or not ready.
+    Healthcheck(String),
+    /// A health check lost its connection, or what answers is no Vaylix server.
+    Probe(client::Error),
+    /// The result cannot be written to standard output.
+    Output(io::Error),
     /// The operating system refuses threads or signals.
     Runtime(io::Error),
     /// No randomness for a password.
@@ -36,11 +41,13 @@ impl ServerError {
             Self::Arguments(_) => Code::InvalidArguments,
             Self::Bind(error) => error.code(),
             Self::Start(error) => error.code(),
-            Self::Storage(error) => error.code(),
             Self::Open(OpenError::Refused(refusal)) => {
                 refusal.known_code().unwrap_or(Code::AuthenticationConfigurationInvalid)
             }
             Self::Open(OpenError::Node(error)) => error.code(),
+            Self::Storage(error) => error.code(),
+            Self::Healthcheck(_) => Code::HealthcheckFailed,
+            Self::Probe(error) => error.code(),
             Self::Output(_) | Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
         }
     }
@@ -55,6 +62,8 @@ impl fmt::Display for ServerError {
             Self::Bind(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "engine failure: {error}"),
             Self::Storage(error) => write!(f, "engine failure: {error}"),
+            Self::Healthcheck(detail) => f.write_str(detail),
+            Self::Probe(error) => write!(f, "{error}"),
             Self::Output(error) => write!(f, "filesystem I/O failed: write to standard output: {error}"),
             Self::Open(OpenError::Refused(refusal)) => f.write_str(&refusal.message),
             Self::Open(error) => write!(f, "{error}"),

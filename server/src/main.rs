@@ -1,5 +1,7 @@
 //! The Vaylix server: reads its settings, puts the parts together, serves until it is told to stop.
 //!
+//! With a subcommand it does some other work instead ([`offline`]).
+//!
 //! This is the composition root. It owns no rules: what a setting means is decided by the part it is handed to.
 
 mod error;
@@ -17,11 +19,11 @@ use crate::startup::Ended;
 
 fn main() -> ExitCode {
     let mut given = flags::read(std::env::args_os());
-    let outcome = match given.flags.command.take() {
-        Some(command) => offline::run(command),
+    let result = match given.flags.command.take() {
+        Some(command) => offline::run(command, &given),
         None => run(given),
     };
-    match outcome {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             use std::io::Write as _;

@@ -74,11 +74,16 @@ impl Bench {
 }
 
 fn storage(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    offline(data, &[&["storage"], arguments].concat(), environment)
+}
+
+/// Runs a subcommand on the data directory.
+fn offline(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Program::new(binary::SERVER.path().unwrap());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VAYLIX_")) {
         command.env_remove(name);
     }
-    command.arg("storage").args(arguments).arg("--data-dir").arg(data).envs(environment.iter().copied());
+    command.args(arguments).arg("--data-dir").arg(data).envs(environment.iter().copied());
     command.stdin(Stdio::null()).output().unwrap()
 }
 
@@ -225,6 +230,12 @@ fn the_keyring_is_wrapped_rewrapped_and_unwrapped_offline() {
     assert_eq!(bench.files(), before);
     drop(bench.start(&["--kek-file", &a]));
 
+    for arguments in [["storage", "verify"], ["pitr", "inspect"]] {
+        assert!(failure(&offline(&bench.data(), &arguments, &[])).contains("[ENG-008]"), "{arguments:?}");
+        let [area, command] = arguments;
+        answer(&offline(&bench.data(), &[area, command, "--kek-file", &a], &[]));
+    }
+
     let second = answer(&bench.storage(&["rewrap-keys", "--kek-file", &a, "--new-kek-file", &b]));
     assert_ne!(second["kek_id"], first["kek_id"]);
     assert_eq!(second["storage_key_id"], first["storage_key_id"], "what is sealed stays sealed as it is");
@@ -278,6 +289,9 @@ fn a_key_made_offline_is_put_to_use_by_the_next_start() {
     assert_eq!(info["security.storage_key_count"], "2");
     has(&server, "k", "v");
     server.kill().unwrap();
+    let verified = answer(&bench.storage(&["verify", "--kek-file", &a]));
+    let bytes = |key: &str| verified[&format!("storage_key.{key}.bytes")].parse::<u64>().unwrap();
+    assert!(bytes(&rotated["storage_key_id"]) > 0 && bytes(&old) > 0, "{verified:?}");
     let old = uuid_bytes(&old);
     for file in ["snapshot.bin", "manifest.bin", "vote.bin"] {
         let content = fs::read(bench.data().join(file)).unwrap();

@@ -107,7 +107,14 @@ impl Header {
         out.try_into().expect("the fields make up the header")
     }
 
-    pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, StorageError> {
+    /// Reads the header of a snapshot; no key is needed for it.
+    pub(super) fn read(source: &mut impl Read) -> Result<Self, StorageError> {
+        let mut encoded = [0; HEADER_BYTES];
+        source.read_exact(&mut encoded).map_err(|error| ends_early(error, 0))?;
+        Self::decode(&encoded)
+    }
+
+    fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, StorageError> {
         let refuse = |code, message: String, at| Err(StorageError::new(code, message).at(at));
         let (body, checksum) = bytes.split_last_chunk::<4>().expect("the header is longer");
         if !body.starts_with(MAGIC) {
@@ -361,6 +368,17 @@ impl<R: Read> Reader<R> {
 
     pub(super) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The file it comes from.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// How many bytes of the file have been read and found authentic.
+    #[must_use]
+    pub fn offset_bytes(&self) -> u64 {
+        self.offset
     }
 
     /// What the snapshot turned out to be; `None` before its end has been read.

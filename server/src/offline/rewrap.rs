@@ -6,12 +6,12 @@
 use tracing::warn;
 use vaylix_engine::{DataDir, Keyring};
 
-use super::print;
+use super::storage::line;
 use crate::error::ServerError;
 use crate::flags::RewrapKeys;
 use crate::kek::Source;
 
-pub(super) fn run(arguments: &RewrapKeys) -> Result<(), ServerError> {
+pub(super) fn run(arguments: &RewrapKeys) -> Result<String, ServerError> {
     let old = Source::current(arguments.kek_file.as_deref()).read()?;
     let new = Source::new_one(arguments.new_kek_file.as_deref()).read()?;
     let was_wrapped = old.is_some();
@@ -35,15 +35,14 @@ pub(super) fn run(arguments: &RewrapKeys) -> Result<(), ServerError> {
              destroy them, and consider `vaylix storage rotate-key` for what is written from now on"
         );
     }
-    print("keyring", dir.keyring().display())?;
-    print("storage_key_id", keyring.active().id())?;
-    print("storage_key_count", keyring.count())?;
-    match keyring.kek_id() {
-        Some(kek) => print("kek_id", kek),
-        None => print("kek_id", "none"),
-    }
+    let mut out = String::new();
+    line(&mut out, "keyring", &dir.keyring().display().to_string());
+    line(&mut out, "storage_key_id", &keyring.active().id().to_string());
+    line(&mut out, "storage_key_count", &keyring.count().to_string());
+    line(&mut out, "kek_id", &keyring.kek_id().map_or_else(|| "none".to_owned(), |kek| kek.to_string()));
+    Ok(out)
 }
 
-fn refuse(message: &str) -> Result<(), ServerError> {
+fn refuse(message: &str) -> Result<String, ServerError> {
     Err(ServerError::Arguments(message.to_owned()))
 }

@@ -7,12 +7,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use vaylix_engine::{DataDir, Keyring};
 
-use super::print;
+use super::storage::line;
 use crate::error::ServerError;
-use crate::flags::RotateKey;
+use crate::flags::Directory;
 use crate::kek::Source;
 
-pub(super) fn run(arguments: &RotateKey) -> Result<(), ServerError> {
+pub(super) fn run(arguments: &Directory) -> Result<String, ServerError> {
     let kek = Source::current(arguments.kek_file.as_deref()).read()?;
     let dir = DataDir::open_existing(&arguments.data_dir)?;
     let keyring = Keyring::open(&dir, kek)?;
@@ -20,8 +20,10 @@ pub(super) fn run(arguments: &RotateKey) -> Result<(), ServerError> {
     // A clock before 1970 makes a key that is due for the next rotation at once.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let active = keyring.rotate(&dir, u64::try_from(now.as_millis()).unwrap_or(u64::MAX))?;
-    print("keyring", dir.keyring().display())?;
-    print("storage_key_id", active.id())?;
-    print("previous_storage_key_id", previous)?;
-    print("storage_key_count", keyring.count())
+    let mut out = String::new();
+    line(&mut out, "keyring", &dir.keyring().display().to_string());
+    line(&mut out, "storage_key_id", &active.id().to_string());
+    line(&mut out, "previous_storage_key_id", &previous.to_string());
+    line(&mut out, "storage_key_count", &keyring.count().to_string());
+    Ok(out)
 }
