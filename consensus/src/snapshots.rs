@@ -17,6 +17,12 @@ use crate::status::Counters;
 /// How long the background waits after a failed attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// How long it waits, while writes find no room on the disk, before it tries again to make some.
+const ROOM_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A snapshot is not worth its while for less log than this, even if there is no room for more.
+const LOG_BYTES_MIN: u64 = 256 << 10;
+
 /// Log of at most this part of the size of the snapshot is left to the next start, which it makes slower by about a half
 /// at most.
 const REPLAYED_PART: u64 = 10;
@@ -36,18 +42,26 @@ impl Snapshots {
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             self.machine.snapshot_due.notified().await;
-            if !self.machine.is_snapshot_due() {
+            let is_short = self.wal.stats().is_short;
+            let makes_room = is_short && self.could_make_room();
+            if !self.machine.is_snapshot_due() && !makes_room {
                 continue;
             }
             match self.take().await {
+                Ok(()) if is_short => tokio::time::sleep(ROOM_RETRY_AFTER).await,
                 Ok(()) => {}
                 Err(SnapshotError::Closed) => return,
                 Err(SnapshotError::Storage(error)) => {
                     tracing::error!(%error, "snapshot failed; the log keeps everything, trying again later");
-                    tokio::time::sleep(RETRY_AFTER).await;
+                    tokio::time::sleep(if is_short { ROOM_RETRY_AFTER } else { RETRY_AFTER }).await;
                 }
             }
         }
+    }
+
+    /// Whether the log holds something that a snapshot would let it go of.
+    fn could_make_room(&self) -> bool {
+        self.machine.log_bytes_since_snapshot() >= LOG_BYTES_MIN || self.wal.stats().segment_count > 1
     }
 
     /// Returns when a snapshot of everything applied before the call is on disk, and the log behind it is gone
@@ -60,7 +74,7 @@ impl Snapshots {
         let Some(view) = view.map_err(|_cancelled| SnapshotError::Closed)? else { return Ok(()) };
         let last = view.record_index();
         if self.machine.stored().is_some_and(|stored| stored.record_index() == last) {
-            return Ok(());
+            return if self.wal.stats().is_short { self.purge(last).await } else { Ok(()) };
         }
         let machine = self.machine.clone();
         let stored = tokio::task::spawn_blocking(move || machine.store(&view)).await;
@@ -93,7 +107,14 @@ impl Snapshots {
         if !raft::announce_snapshot(&self.raft, last).await {
             return Err(SnapshotError::Closed);
         }
-        let up_to = match self.retained_segments {
+        let retained = match self.retained_segments {
+            kept if kept > 0 && self.wal.stats().is_short => {
+                tracing::warn!("the disk is full: letting go of the log that is kept for restoring earlier states");
+                0
+            }
+            kept => kept,
+        };
+        let up_to = match retained {
             0 => Some(last),
             kept => self.wal.last_before_newest(kept).map(|retained| retained.min(last)),
         };

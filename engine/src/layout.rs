@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, Probe, temporary};
+use crate::disk::{Disk, OnFailedSync, Probe, temporary};
 use crate::error::StorageError;
 use crate::lock::DirectoryLock;
 
@@ -115,6 +115,12 @@ impl DataDir {
     #[must_use]
     pub fn wal_origin(&self) -> PathBuf {
         self.0.root.join("wal").join("origin.bin")
+    }
+
+    /// Who hears of a failed sync of any file or directory in here. What is on the disk is unknown then, so it should
+    /// end the process.
+    pub fn on_failed_sync(&self, hook: OnFailedSync) {
+        self.0.disk.set_on_failed_sync(hook);
     }
 
     /// A file of the directory, outside the log, that only the keyring can open; `None` on a fresh directory.

@@ -84,6 +84,8 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
             }
         }
     }
+    // Until here a failed sync is a failed start.
+    dir.on_failed_sync(config.wal.on_fatal.clone());
     recovery.duration = started_at.elapsed();
     Ok(Started { raft, machine, gate, wal, dir, identity, recovery })
 }

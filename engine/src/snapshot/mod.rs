@@ -46,7 +46,7 @@ pub fn write(
     let described = Manifest::load(dir, keyring)?.map_or(0, |manifest| manifest.number);
     let number = in_place.max(described) + 1;
     let temporary = temporary(&path);
-    let (header, info) = match fill(dir.disk(), &temporary, keyring, head, number, body) {
+    let (header, info) = match fill(&dir.disk().essential(), &temporary, keyring, head, number, body) {
         Ok(filled) => filled,
         Err(error) => {
             // On a full disk the log needs the room more than half a snapshot does.
@@ -56,7 +56,7 @@ pub fn write(
             return Err(error);
         }
     };
-    dir.disk().publish(&temporary, &path)?;
+    dir.disk().essential().publish(&temporary, &path)?;
     Manifest::of(&header, info.size_bytes).store(dir, keyring)?;
     Ok(info)
 }
