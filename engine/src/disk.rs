@@ -53,6 +53,11 @@ pub enum Operation {
 pub trait Probe: Send + Sync {
     /// Called before the operation; an error replaces it.
     fn before(&self, operation: Operation, path: &Path) -> io::Result<()>;
+    /// Called with the bytes that are about to be written; an error replaces the write. A test that refuses here may have
+    /// written a part of them itself, as a failing disk does.
+    fn write(&self, _path: &Path, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Called after the operation succeeded.
     fn after(&self, operation: Operation, path: &Path);
     /// Called after the system refused the operation.
@@ -93,10 +98,10 @@ impl Disk {
         Self { essential: false, ..self.clone() }
     }
 
-    /// Adds something that is given up when an essential operation finds no room; the first one that has any is asked
-    /// alone.
+    /// Adds something that is given up when an essential operation finds no room: before those that were added earlier,
+    /// and one at a time.
     pub(crate) fn add_reserve(&self, reserve: Reserve) {
-        self.shared.reserves.lock().push(reserve);
+        self.shared.reserves.lock().insert(0, reserve);
     }
 
     /// Forgets the reserves: whoever kept them is going away.
@@ -263,8 +268,12 @@ impl DiskFile {
 
     /// When it fails, any part of the bytes may have been written.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
-        self.disk
-            .run(Operation::Write, &self.path, "write to the file", || self.file.write_all_at(bytes, offset))
+        self.disk.run(Operation::Write, &self.path, "write to the file", || {
+            if let Some(probe) = &self.disk.probe {
+                probe.write(&self.path, bytes, offset)?;
+            }
+            self.file.write_all_at(bytes, offset)
+        })
     }
 
     pub(crate) fn resize(&self, len: u64) -> Result<(), StorageError> {

@@ -43,6 +43,8 @@ struct Shared {
     keyring: Arc<Keyring>,
     hard_state: Mutex<HardState>,
     gate: Arc<Gate>,
+    /// What the disk refused last; openraft keeps only the text.
+    refusal: Mutex<Option<vaylix_engine::StorageError>>,
 }
 
 type Result<T> = std::result::Result<T, StorageError<u64>>;
@@ -56,7 +58,12 @@ impl LogStore {
         gate: Arc<Gate>,
     ) -> Self {
         let hard_state = Mutex::new(hard_state);
-        Self { wal, shared: Arc::new(Shared { dir, keyring, hard_state, gate }) }
+        Self { wal, shared: Arc::new(Shared { dir, keyring, hard_state, gate, refusal: Mutex::default() }) }
+    }
+
+    /// Why the vote could not be stored, if that is why openraft stopped.
+    pub(crate) fn take_refusal(&self) -> Option<vaylix_engine::StorageError> {
+        self.shared.refusal.lock().take()
     }
 
     fn node(&self) -> u64 {
@@ -158,7 +165,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut hard_state = store.shared.hard_state.lock();
             let next = HardState { vote: Some(vote), ..*hard_state };
             let store_vote = || next.store(&store.shared.dir, &store.shared.keyring);
-            insist(&store.shared.gate, store_vote).map_err(fault::write_vote)?;
+            if let Err(error) = insist(&store.shared.gate, store_vote) {
+                let told = io::Error::other(error.to_string());
+                *store.shared.refusal.lock() = Some(error);
+                return Err(fault::write_vote(told));
+            }
             *hard_state = next;
             Ok(())
         })

@@ -67,9 +67,19 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
     let log_store = LogStore::new(dir.clone(), keyring, wal.clone(), hard_state, gate.clone());
     let state_machine = StateMachine::new(machine.clone());
     let raft_config = Arc::new(raft_config(config.timing));
-    let raft = Raft::new(node, raft_config, Network(transport), log_store, state_machine)
-        .await
-        .map_err(consensus)?;
+    let network = Network(transport);
+    let raft = Raft::new(node, raft_config, network, log_store.clone(), state_machine).await.map_err(consensus)?;
+    if let Err(error) = take_office(&raft, node, &machine, &gate).await {
+        return Err(log_store.take_refusal().map_or(error, StartError::Storage));
+    }
+    // Until here a failed sync is a failed start.
+    dir.on_failed_sync(config.wal.on_fatal.clone());
+    recovery.duration = started_at.elapsed();
+    Ok(Started { raft, machine, gate, wal, dir, identity, recovery })
+}
+
+/// Founds the cluster of a fresh node; elects the only voter of a cluster.
+async fn take_office(raft: &Raft, node: u64, machine: &Machine, gate: &Gate) -> Result<(), StartError> {
     let fresh = !raft.is_initialized().await.map_err(consensus)?;
     if fresh {
         raft.initialize(BTreeMap::from([(node, BasicNode::default())])).await.map_err(consensus)?;
@@ -79,15 +89,12 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
     if fresh || machine.is_sole_voter() {
         tokio::select! {
             () = gate.opened() => {}
-            reason = stopped(&raft) => {
+            reason = stopped(raft) => {
                 return Err(StartError::Consensus(reason.unwrap_or_else(|| "it stopped".to_owned())));
             }
         }
     }
-    // Until here a failed sync is a failed start.
-    dir.on_failed_sync(config.wal.on_fatal.clone());
-    recovery.duration = started_at.elapsed();
-    Ok(Started { raft, machine, gate, wal, dir, identity, recovery })
+    Ok(())
 }
 
 fn consensus(error: impl std::fmt::Display) -> StartError {

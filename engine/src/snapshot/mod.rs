@@ -56,7 +56,12 @@ pub fn write(
             return Err(error);
         }
     };
-    dir.disk().essential().publish(&temporary, &path)?;
+    let disk = dir.disk().essential();
+    disk.publish(&temporary, &path).inspect_err(|error| {
+        if error.may_pass() {
+            disk.discard(&temporary);
+        }
+    })?;
     Manifest::of(&header, info.size_bytes).store(dir, keyring)?;
     Ok(info)
 }

@@ -103,20 +103,20 @@ impl Wal {
         let supersedes = vacant.as_ref().is_some_and(|vacant| vacant.supersedes);
         let header = Header::new(number, log.next().unwrap_or(FIRST_INDEX), log.last, supersedes, &keyring)?;
         let vacant = vacant.as_ref().map(|vacant| vacant.path.as_path());
-        let active = Active::first(dir, &config, &keyring, &header, vacant)?;
-        log.segments.push_back(active.segment());
+        // Before the segment takes what there is: the node has to write its vote before it can do anything.
         let reserve_path = dir.wal().join("reserve.tmp");
         let reserve = ReserveFile::new(dir.disk().clone(), reserve_path, 2 * config.reserve_bytes);
+        if reserve.is_wanted() {
+            reserve.make_any();
+        }
+        dir.disk().add_reserve(reserve.reserve());
+        let active = Active::first(dir, &config, &keyring, &header, vacant)?;
+        log.segments.push_back(active.segment());
         let spare = (config.prezero && config.segment_size_bytes > 0)
             .then(|| Spare::start(dir.disk().clone(), dir.wal().join("spare.tmp"), config.segment_size_bytes))
             .transpose()?;
-        // A spare segment is a matter of speed, so it goes first.
         if let Some(spare) = &spare {
             dir.disk().add_reserve(spare.reserve(dir.disk().clone()));
-        }
-        dir.disk().add_reserve(reserve.reserve());
-        if reserve.is_wanted() {
-            reserve.make();
         }
         let stats = Stats {
             replayed_records: recovery.records,

@@ -28,6 +28,9 @@ const FLOOR_BYTES: u64 = 64 << 10;
 /// Space is set aside in steps: the largest that there is room for.
 pub(super) const STEPS_BYTES: [u64; 4] = [4 << 20, 1 << 20, 256 << 10, 64 << 10];
 
+/// What a start keeps for its vote when there is not enough for the whole reserve.
+const START_BYTES: [u64; 2] = [64 << 10, 16 << 10];
+
 /// What an append is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -69,14 +72,28 @@ impl ReserveFile {
 
     /// Makes the file if there is room for it. Losing it in a crash loses nothing, so it is not synced.
     pub(super) fn make(&self) {
-        let made = self.disk.create(&self.path).and_then(|file| file.allocate(0, self.bytes));
-        match made {
+        self.make_of(self.bytes);
+    }
+
+    /// The same for a start, which takes less if there is less.
+    pub(super) fn make_any(&self) {
+        let less = START_BYTES.into_iter().filter(|bytes| *bytes < self.bytes);
+        let made = std::iter::once(self.bytes).chain(less).any(|bytes| self.make_of(bytes));
+        if !made {
+            tracing::warn!("no room for a reserve: this start may fail");
+        }
+    }
+
+    fn make_of(&self, bytes: u64) -> bool {
+        let made = self.disk.create(&self.path).and_then(|file| file.allocate(0, bytes));
+        match &made {
             Ok(()) => self.there.store(true, Ordering::Release),
             Err(error) => {
                 tracing::debug!(%error, "no room for the reserve yet");
                 self.disk.discard(&self.path);
             }
         }
+        made.is_ok()
     }
 
     /// What gives the file up.

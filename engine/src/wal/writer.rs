@@ -126,7 +126,9 @@ impl Writer {
             SyncPolicy::Flush => self.unsynced_since.map(|since| since + FLUSH_INTERVAL),
             SyncPolicy::Sync | SyncPolicy::Buffered => None,
         };
-        let look = self.looks().then(|| self.looked_at + LOOK_INTERVAL);
+        // Also while nothing is missing: others may give the reserve up.
+        let look = if self.looks() { self.looked_at + LOOK_INTERVAL } else { Instant::now() + 2 * LOOK_INTERVAL };
+        let look = (self.config.reserve_bytes > 0).then_some(look);
         match (flush, look) {
             (Some(flush), Some(look)) => Some(flush.min(look)),
             (flush, look) => flush.or(look),
@@ -405,12 +407,13 @@ impl Writer {
     fn make_room(&mut self, first: RecordId, bytes: u64) -> Result<(), StorageError> {
         if self.active.ordinal == 0 && self.active.start != first.index {
             // Only a log that never held anything may begin anywhere.
-            return self.replace_active(Successor::Continues { start: first.index, previous: None, supersedes: false }, bytes);
+            let next = Successor::Continues { start: first.index, previous: None, supersedes: false };
+            return self.replace_active(next, bytes, true);
         }
         if self.active.ordinal == 0 && self.active.torn {
             // What the segment supersedes must stay so.
             let Active { start, previous, supersedes, .. } = self.active;
-            return self.replace_active(Successor::Continues { start, previous, supersedes }, bytes);
+            return self.replace_active(Successor::Continues { start, previous, supersedes }, bytes, true);
         }
         let end = self.active.end + bytes;
         let limit = self.config.segment_size_bytes;
@@ -420,7 +423,7 @@ impl Writer {
         if spent || full || (self.active.ordinal > 0 && end > self.active.zeroed && spare_ready()) {
             let previous = self.previous(first.index)?;
             let next = Successor::Continues { start: first.index, previous, supersedes: false };
-            match self.replace_active(next, bytes) {
+            match self.replace_active(next, bytes, spent) {
                 // A segment may be larger than it should: what was set aside for it is there.
                 Err(error) if error.may_pass() && !(spent || self.active.sealed) => {
                     tracing::debug!(%error, "no new segment for now");
@@ -477,16 +480,16 @@ impl Writer {
     }
 
     /// Goes on in a new segment with room for a frame of this size: the active one is sealed first, or removed afterwards
-    /// when it is empty.
+    /// when it is empty. Essential means: at the cost of the reserves.
     ///
     /// When it fails other than by a sync, the active segment is as it was or sealed.
-    fn replace_active(&mut self, next: Successor, bytes: u64) -> Result<(), StorageError> {
+    fn replace_active(&mut self, next: Successor, bytes: u64, essential: bool) -> Result<(), StorageError> {
         let (start, previous, supersedes) = match next {
             Successor::Continues { start, previous, supersedes } => (start, previous, supersedes),
             Successor::Cuts { start, previous } => (start, previous, true),
         };
         let header = Header::new(self.number, start, previous, supersedes, &self.keyring)?;
-        let blank = self.blank(bytes)?;
+        let blank = self.blank(bytes, essential)?;
         let prepared = blank.file.path().to_owned();
         let vacant = (self.active.ordinal == 0).then(|| self.active.file.path().to_owned());
         let created =
@@ -520,12 +523,14 @@ impl Writer {
     }
 
     /// A file for the next segment, with room for a frame of this size and the reserve.
-    fn blank(&self, bytes: u64) -> Result<Blank, StorageError> {
+    fn blank(&self, bytes: u64, essential: bool) -> Result<Blank, StorageError> {
+        let disk = self.dir.disk();
+        let disk = if essential { disk.essential() } else { disk.clone() };
         let spare = self.spare.as_ref().and_then(Spare::take);
         let zeroed = if spare.is_some() { self.config.segment_size_bytes } else { 0 };
         let file = match spare {
             Some(file) => file,
-            None => self.dir.disk().essential().create(&next_path(&self.dir))?,
+            None => disk.create(&next_path(&self.dir))?,
         };
         let mut blank = Blank { file, zeroed, reserved: zeroed };
         let least = FIRST_FRAME + bytes + self.config.reserve_bytes;
@@ -533,12 +538,12 @@ impl Writer {
             let most = self.step_bytes_max();
             let targets = STEPS_BYTES.iter().map(|step| least + step.min(&most)).chain([least]);
             if let Err(error) = blank.set_aside(targets, false) {
-                self.dir.disk().discard(blank.file.path());
-                // The record must go somewhere: what is not there any more cannot be kept.
-                if !(self.active.torn || self.active.sealed) {
+                disk.discard(blank.file.path());
+                if !essential {
                     return Err(error);
                 }
-                blank.file = self.dir.disk().essential().create(&next_path(&self.dir))?;
+                // Without the reserve behind it, which there is no room for.
+                blank.file = disk.create(&next_path(&self.dir))?;
                 blank.zeroed = 0;
                 blank.reserved = 0;
                 blank.set_aside([FIRST_FRAME + bytes].into_iter(), true)?;
@@ -584,7 +589,7 @@ impl Writer {
     fn truncate(&mut self, index: u64) -> Result<(), StorageError> {
         self.insist(|writer| {
             let previous = writer.previous(index)?;
-            writer.replace_active(Successor::Cuts { start: index, previous }, 0)
+            writer.replace_active(Successor::Cuts { start: index, previous }, 0, true)
         })
     }
 
@@ -596,13 +601,13 @@ impl Writer {
             // It supersedes: what truncated records there are behind `up_to` must not come back when the segment that
             // superseded them goes.
             let next = Successor::Cuts { start: up_to.index + 1, previous: Some(up_to) };
-            match self.replace_active(next, 0) {
+            match self.replace_active(next, 0, true) {
                 // The log goes on where it is; the segment goes with a later purge.
                 Err(error) if error.may_pass() && last == up_to.index && !self.active.sealed => {
                     tracing::warn!(%error, "no new segment for now: the active one stays");
                 }
                 Err(error) if error.may_pass() => {
-                    self.insist(|writer| writer.replace_active(next, 0))?;
+                    self.insist(|writer| writer.replace_active(next, 0, true))?;
                 }
                 outcome => outcome?,
             }
