@@ -101,7 +101,9 @@ impl Change {
                 changes.iter().all(|change| matches!(change, SystemChange::Delete { .. }))
             }
             Self::Sweep { .. } => true,
-            Self::Proposed(Payload::Restore(_)) | Self::RestorePart { .. } | Self::RestoreCommit { .. } => false,
+            Self::Proposed(Payload::Restore(_)) | Self::RestorePart { .. } | Self::RestoreCommit { .. } => {
+                false
+            }
         }
     }
 

@@ -109,7 +109,9 @@ impl Snapshots {
         }
         let retained = match self.retained_segments {
             kept if kept > 0 && self.wal.stats().is_short => {
-                tracing::warn!("the disk is full: letting go of the log that is kept for restoring earlier states");
+                tracing::warn!(
+                    "the disk is full: letting go of the log that is kept for restoring earlier states"
+                );
                 0
             }
             kept => kept,

@@ -207,11 +207,9 @@ impl<N: Clone + Default + PartialEq + Send> Probe for Crashes<N> {
             .map(|(path, content)| (path.strip_prefix(&self.root).unwrap().to_owned(), content))
             .collect();
         let name = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
-        for (how, files) in [
-            (How::Killed, killed),
-            (How::WithoutPower, unplugged),
-            (How::WithoutPowerInBetween, between),
-        ] {
+        for (how, files) in
+            [(How::Killed, killed), (How::WithoutPower, unplugged), (How::WithoutPowerInBetween, between)]
+        {
             let what = format!("{how:?} before {operation:?} {}", name.display());
             let note = state.note.clone();
             state.images.push(Image { what, how, point: (operation, name.clone()), note, files });

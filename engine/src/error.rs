@@ -86,6 +86,18 @@ impl StorageError {
         self
     }
 
+    /// Says what to do unless that has been said.
+    #[must_use]
+    pub(crate) fn or_advise(self, advice: &str) -> Self {
+        if self.0.advice.is_some() { self } else { self.advise(advice) }
+    }
+
+    /// The file has a format that this release does not know yet.
+    pub(crate) fn newer_format(message: String) -> Self {
+        Self::new(Code::UnsupportedStorageFormat, message)
+            .advise("a newer release wrote the file: start that release")
+    }
+
     /// Keeps the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

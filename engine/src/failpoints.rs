@@ -231,7 +231,10 @@ fn work(dice: &mut Dice, time_ms: u64) -> (&'static str, Vec<u8>) {
             let steps = keys.iter().map(|key| set(key)).collect();
             ("transaction", vec![Op::ExecWithin { steps, answer_bytes_max: 1 << 20 }])
         }
-        _ => ("write", keys.iter().take(1 + usize::try_from(dice.roll(3)).unwrap()).map(|key| set(key)).collect()),
+        _ => (
+            "write",
+            keys.iter().take(1 + usize::try_from(dice.roll(3)).unwrap()).map(|key| set(key)).collect(),
+        ),
     };
     (step, Batch { time_ms, access_revision: 0, ops }.encode())
 }
@@ -280,7 +283,8 @@ fn run(seed: u64, odds: u64, refused: &mut BTreeSet<(String, &'static str)>) -> 
                 if node.snapshot().is_ok() {
                     step(&mut known, "prune");
                     let applied = node.applied();
-                    let up_to = if dice.roll(2) == 0 { applied } else { applied.saturating_sub(dice.roll(6)) };
+                    let up_to =
+                        if dice.roll(2) == 0 { applied } else { applied.saturating_sub(dice.roll(6)) };
                     if up_to > 0 {
                         let purged = node.wal.purge_to(id(up_to));
                         assert!(purged.is_ok_and(|()| true) || odds > 0);
@@ -346,7 +350,11 @@ fn check(image: &Image<Known>, history: &History, seed: u64) {
     let mut node = start();
     let Known { acknowledged, handed_over, vote_stored, vote_tried, .. } = image.note;
     let applied = node.applied();
-    assert!((acknowledged..=handed_over).contains(&applied), "{}: {applied}, acknowledged {acknowledged}", what());
+    assert!(
+        (acknowledged..=handed_over).contains(&applied),
+        "{}: {applied}, acknowledged {acknowledged}",
+        what()
+    );
     assert_eq!(digest(&node.state), history.digests[usize::try_from(applied).unwrap()], "{}", what());
     assert!((vote_stored..=vote_tried).contains(&node.vote), "{}: vote {}", what(), node.vote);
     let batch = Batch { time_ms: applied + 1, access_revision: 0, ops: vec![Op::Del { keys: vec!["none"] }] };
@@ -414,7 +422,11 @@ fn every_interruption_of_every_step_leaves_a_directory_that_starts_with_everythi
         println!("{operation} {file} during {step}");
     }
     let kinds: BTreeSet<_> = points.keys().map(|(operation, file, _)| (operation, file)).collect();
-    println!("{} crash points ({} operations on kinds of files), {started} starts", points.len(), kinds.len());
+    println!(
+        "{} crash points ({} operations on kinds of files), {started} starts",
+        points.len(),
+        kinds.len()
+    );
     assert!(points.len() >= POINTS_MIN, "{} crash points", points.len());
     assert!(kinds.len() >= 30, "{kinds:?}");
     assert!(points.values().all(|counts| counts.iter().all(|count| *count > 0)), "each in each way");

@@ -92,7 +92,7 @@ impl Keyring {
         })?;
         if let Some(content) = content {
             let keys =
-                decode(&Zeroizing::new(content)).map_err(|error| error.in_file(&path).advise(restore))?;
+                decode(&Zeroizing::new(content)).map_err(|error| error.in_file(&path).or_advise(restore))?;
             return Ok(Self { keys: RwLock::new(keys) });
         }
         let sealed = match dir.sealed_file() {
@@ -206,7 +206,7 @@ fn decode(content: &[u8]) -> Result<Vec<Arc<StorageKey>>, StorageError> {
     let version = cursor.u32().map_err(truncated)?;
     if version != VERSION {
         let message = format!("keyring of version {version}, of which {VERSION} is known");
-        return Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(8));
+        return Err(StorageError::newer_format(message).at(8));
     }
     if cursor.array::<16>().map_err(truncated)? != *UNWRAPPED {
         let message = "the keyring is wrapped in a way this version does not know";

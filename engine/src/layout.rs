@@ -19,6 +19,7 @@ use crate::lock::DirectoryLock;
 /// | `wal/origin.bin` | where the log begins: what has been purged |
 /// | `wal/active-<start>.wal` | [the segment](crate::wal) being written |
 /// | `wal/<start>-<end>.wal` | a sealed segment, both ends inclusive |
+/// | `wal/spare.tmp`, `wal/reserve.tmp` | space set aside: the next segment, and [what is given up](crate::wal) on a full disk |
 /// | `*.tmp` | the next content of a file; never read, overwritten or removed at will |
 ///
 /// Directories are created 0700, files 0600.

@@ -133,7 +133,7 @@ pub fn open_file(path: &Path, keyring: &Keyring) -> Result<Reader<BufReader<File
     let file = File::open(path).map_err(|source| StorageError::io("open the snapshot", path, source))?;
     Reader::new(BufReader::with_capacity(READ_BYTES, file), keyring)
         .map(|reader| reader.of_file(path))
-        .map_err(|error| error.in_file(path).advise(RESTORE))
+        .map_err(|error| error.in_file(path).or_advise(RESTORE))
 }
 
 fn read_header(path: &Path, keyring: &Keyring) -> Result<Option<Header>, StorageError> {

@@ -99,7 +99,21 @@ impl Wal {
         config: Config,
         keyring: Arc<Keyring>,
     ) -> Result<(Self, Recovery), StorageError> {
-        let Opened { mut log, number, vacant, recovery } = recovery::open(dir, &config, &keyring)?;
+        Self::open_if(dir, config, keyring, |_| Ok(()))
+    }
+
+    /// The same if `check` accepts what was found: it is asked when everything has been read and verified and nothing
+    /// has been changed yet.
+    ///
+    /// # Errors
+    /// As [`Wal::open`], and whatever `check` refuses with.
+    pub fn open_if(
+        dir: &DataDir,
+        config: Config,
+        keyring: Arc<Keyring>,
+        check: impl FnOnce(&Recovery) -> Result<(), StorageError>,
+    ) -> Result<(Self, Recovery), StorageError> {
+        let Opened { mut log, number, vacant, recovery } = recovery::open(dir, &config, &keyring, check)?;
         let supersedes = vacant.as_ref().is_some_and(|vacant| vacant.supersedes);
         let header = Header::new(number, log.next().unwrap_or(FIRST_INDEX), log.last, supersedes, &keyring)?;
         let vacant = vacant.as_ref().map(|vacant| vacant.path.as_path());

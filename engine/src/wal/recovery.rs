@@ -113,8 +113,13 @@ pub(super) struct Vacant {
     pub(super) supersedes: bool,
 }
 
-/// Opens the log of the directory.
-pub(super) fn open(dir: &DataDir, config: &Config, keyring: &Keyring) -> Result<Opened, StorageError> {
+/// Opens the log of the directory. `check` judges last, before anything is changed.
+pub(super) fn open(
+    dir: &DataDir,
+    config: &Config,
+    keyring: &Keyring,
+    check: impl FnOnce(&Recovery) -> Result<(), StorageError>,
+) -> Result<Opened, StorageError> {
     let Listing { mut segments, leftovers } = list(&dir.wal())?;
     let purged = match origin::load(dir, keyring)? {
         Some(purged) => purged,
@@ -131,8 +136,11 @@ pub(super) fn open(dir: &DataDir, config: &Config, keyring: &Keyring) -> Result<
                 .in_file(&dir.wal_origin())
                 .advise("restore the directory from a backup, or rebuild this node from another one"));
             }
+            check(&Recovery::default())?;
             origin::store(dir, keyring, None)?;
-            None
+            repair(dir, &leftovers, &[])?;
+            let log = Log::new(None, None, VecDeque::new(), config.tail_bytes_max);
+            return Ok(Opened { log, number: 1, vacant: None, recovery: Recovery::default() });
         }
     };
     if segments.is_empty()
@@ -146,12 +154,17 @@ pub(super) fn open(dir: &DataDir, config: &Config, keyring: &Keyring) -> Result<
         .in_file(&dir.wal())
         .advise("restore the directory from a backup, or rebuild this node from another one"));
     }
+    // A foreign segment is told as such, and not by the disorder it makes.
+    for found in &segments {
+        found.header.key(keyring, &found.path)?;
+    }
     order(&mut segments)?;
     let number = segments.last().map_or(1, |newest| newest.header.number + 1);
     let Judged { live, stale } = judge(segments, purged, keyring)?;
 
     let last = live.iter().rev().find_map(|live| live.scanned.live_last).or(purged);
     let mut recovery = Recovery { last, purged, ..Recovery::default() };
+    check(&recovery)?;
     repair(dir, &leftovers, &stale)?;
     let (mut kept, mut vacant) = (VecDeque::new(), None);
     for live in live {

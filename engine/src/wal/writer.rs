@@ -127,7 +127,8 @@ impl Writer {
             SyncPolicy::Sync | SyncPolicy::Buffered => None,
         };
         // Also while nothing is missing: others may give the reserve up.
-        let look = if self.looks() { self.looked_at + LOOK_INTERVAL } else { Instant::now() + 2 * LOOK_INTERVAL };
+        let look =
+            if self.looks() { self.looked_at + LOOK_INTERVAL } else { Instant::now() + 2 * LOOK_INTERVAL };
         let look = (self.config.reserve_bytes > 0).then_some(look);
         match (flush, look) {
             (Some(flush), Some(look)) => Some(flush.min(look)),
@@ -321,8 +322,7 @@ impl Writer {
         let least = STEPS_BYTES[STEPS_BYTES.len() - 1];
         if self.active.room_bytes() < self.low_bytes()
             && !(self.active.sealed || self.active.torn)
-            && let Err(error) =
-                self.extend(least, least + self.config.reserve_bytes, Purpose::Write)
+            && let Err(error) = self.extend(least, least + self.config.reserve_bytes, Purpose::Write)
         {
             tracing::debug!(%error, "little room for writes");
         }
@@ -492,8 +492,7 @@ impl Writer {
         let blank = self.blank(bytes, essential)?;
         let prepared = blank.file.path().to_owned();
         let vacant = (self.active.ordinal == 0).then(|| self.active.file.path().to_owned());
-        let created =
-            self.seal().and_then(|()| Active::create(&self.dir, &self.keyring, &header, blank));
+        let created = self.seal().and_then(|()| Active::create(&self.dir, &self.keyring, &header, blank));
         self.active = match created {
             Ok(active) => active,
             Err(error) => {
@@ -656,11 +655,7 @@ struct Blank {
 impl Blank {
     /// Sets space aside up to the first of the targets that there is room for; up to the last one also at the cost of
     /// the reserves, if it is essential.
-    fn set_aside(
-        &mut self,
-        targets: impl Iterator<Item = u64>,
-        essential: bool,
-    ) -> Result<(), StorageError> {
+    fn set_aside(&mut self, targets: impl Iterator<Item = u64>, essential: bool) -> Result<(), StorageError> {
         let mut targets = targets.peekable();
         loop {
             let Some(target) = targets.next() else { return Ok(()) };
@@ -716,7 +711,8 @@ impl Active {
 
     fn first_blank(disk: &Disk, dir: &DataDir, config: &Config) -> Result<Blank, StorageError> {
         let zeroed = if config.prezero { config.initial_size_bytes } else { 0 };
-        let file = spare::zeroed(disk, &next_path(dir), zeroed, || true)?.expect("nothing stopped the filling");
+        let file =
+            spare::zeroed(disk, &next_path(dir), zeroed, || true)?.expect("nothing stopped the filling");
         let mut blank = Blank { file, zeroed, reserved: zeroed };
         if config.reserve_bytes > 0 {
             let enough = FIRST_FRAME + config.reserve_bytes + STEPS_BYTES[2];
@@ -736,18 +732,14 @@ impl Active {
         let least = FIRST_FRAME + START_BYTES;
         let reserve = config.reserve_bytes;
         let [.., small, least_step] = STEPS_BYTES;
-        let targets = [reserve + small, reserve + least_step, reserve, least_step].map(|room| FIRST_FRAME + room);
+        let targets =
+            [reserve + small, reserve + least_step, reserve, least_step].map(|room| FIRST_FRAME + room);
         blank.set_aside(targets.into_iter().chain([least]), true)?;
         Ok(blank)
     }
 
     /// Turns a blank file into the active segment, durably.
-    fn create(
-        dir: &DataDir,
-        keyring: &Keyring,
-        header: &Header,
-        blank: Blank,
-    ) -> Result<Self, StorageError> {
+    fn create(dir: &DataDir, keyring: &Keyring, header: &Header, blank: Blank) -> Result<Self, StorageError> {
         let Blank { mut file, zeroed, reserved } = blank;
         let path = Name::Active { start: header.start }.path(&dir.wal());
         let key = Arc::new(header.key(keyring, &path)?);

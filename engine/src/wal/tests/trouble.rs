@@ -138,7 +138,6 @@ fn a_refused_write_is_done_again_in_a_new_segment() {
     }
 }
 
-
 #[test]
 fn what_is_written_while_the_disk_refuses_everything_waits_and_is_written_once_it_does_not() {
     let t = Troubled::new(2048);
@@ -286,7 +285,10 @@ fn every_refused_operation_is_an_error_with_its_place_and_leaves_what_was_there(
                 assert_eq!(t.disk.refused(), 1, "{what}");
                 assert_eq!(error.code(), Code::EngineFilesystemIoFailure, "{what}");
                 assert_eq!(error.trouble(), Some(trouble), "{what}");
-                assert!(error.file().is_some_and(|path| path.to_str().unwrap().contains(file)), "{what}: {error}");
+                assert!(
+                    error.file().is_some_and(|path| path.to_str().unwrap().contains(file)),
+                    "{what}: {error}"
+                );
                 assert!(error.advice().is_some(), "{what}: {error}");
                 assert_eq!(std::fs::read(&path).unwrap(), before, "{what}");
                 assert!(!crate::disk::temporary(&path).exists(), "{what}: takes no room");
