@@ -3,6 +3,9 @@
 //!
 //! Rows that start say why the loss cannot be seen, or why there is none.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the table is for whoever wants to read it")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

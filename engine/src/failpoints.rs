@@ -2,6 +2,8 @@
 //! snapshots, pruning, votes, new keys, restarts, with and without a disk that refuses. Whatever is interrupted, and
 //! however: the next start succeeds, has everything acknowledged, and holds exactly a state that there was.
 
+#![allow(clippy::print_stdout, reason = "the points are for whoever wants to read them")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::Path;

@@ -13,6 +13,7 @@ use vaylix_testkit::wire::{Connection, set};
 use vaylix_testkit::{Server, server};
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
+type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
 
 fn files(root: &Path) -> Files {
     let mut files = Files::new();
@@ -49,7 +50,7 @@ fn what_is_missing_or_damaged_ends_a_start_with_status_1_and_its_code_and_change
         content[middle] ^= 1;
     };
     let last = segments[segments.len() - 1].to_str().unwrap();
-    let rows: [(&str, &str, Option<&dyn Fn(&mut Vec<u8>)>); 8] = [
+    let rows: [(&str, &str, Option<Change<'_>>); 8] = [
         ("keyring.bin", "ENG-009", None),
         ("keyring.bin", "ENG-007", Some(&flip)),
         ("manifest.bin", "ENG-007", Some(&flip)),

@@ -353,10 +353,8 @@ impl Writer {
         let mut state = self.shared.state.lock();
         state.room_bytes = self.active.room_bytes();
         match &found {
-            Ok(()) if purpose == Purpose::Write => {
-                if state.short.take().is_some() {
-                    tracing::info!("there is room for writes again");
-                }
+            Ok(()) if purpose == Purpose::Write && state.short.take().is_some() => {
+                tracing::info!("there is room for writes again");
             }
             Err(error) if state.short.replace(error.to_string()).is_none() => {
                 tracing::error!(code = %error.code(), %error, "no room for writes: refusing them until there is; reads and deletes go on");
