@@ -303,7 +303,7 @@ fn every_row_is_refused_with_code_file_and_advice_or_starts_for_a_reason() {
             &format!("{kind}, foreign"),
             match *kind {
                 // It opens nothing: the first file that is read names it.
-                "keyring" => Refused("ENG-009", "vote.bin"),
+                "keyring" => Refused("ENG-009", ".bin"),
                 _ => Refused("ENG-009", file),
             },
             &|files| {

@@ -2,8 +2,8 @@
 //!
 //! Before each change three images of the directory are taken: what a killed process leaves behind (all of it), the
 //! least that a loss of power leaves behind (content as of the last sync of each file, names as of the last sync of each
-//! directory), and something in between (of the changes since the last sync, each sector of a file and the names of each
-//! directory are there or not, by the throw of a die). Each carries a note of what the test expected at that moment.
+//! directory), and something in between (of the changes since the last sync, each sector of a file and all the names
+//! are there or not, by the throw of a die). Each carries a note of what the test expected at that moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -69,10 +69,7 @@ impl<N: Clone + Default + PartialEq> Crashes<N> {
             images: Vec::new(),
             dice: 0x9e37_79b9_7f4a_7c15,
         };
-        for directory in [root.to_owned(), root.join("wal")] {
-            if !directory.is_dir() {
-                continue;
-            }
+        for directory in directories(root) {
             for file in files_in(&directory) {
                 state.sync(&file);
             }
@@ -99,7 +96,9 @@ impl<N: Clone + Default + PartialEq> Crashes<N> {
 impl<N> Image<N> {
     pub(crate) fn restore(&self) -> TempDir {
         let root = scratch();
-        fs::create_dir(root.path().join("wal")).unwrap();
+        for directory in DIRECTORIES {
+            fs::create_dir(root.path().join(directory)).unwrap();
+        }
         for (path, content) in &self.files {
             fs::write(root.path().join(path), content).unwrap();
         }
@@ -132,6 +131,8 @@ impl<N> State<N> {
     /// The files as a loss of power may leave them.
     fn in_between(&mut self, directories: &[PathBuf]) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
+        // For all directories alike: no file system loses a file that is moved from one to another.
+        let as_synced = self.toss();
         for directory in directories {
             let synced = self.names.get(directory).cloned().unwrap_or_default();
             let now: BTreeMap<PathBuf, u64> = files_in(directory)
@@ -140,7 +141,7 @@ impl<N> State<N> {
                 .collect();
             let current: HashMap<u64, Vec<u8>> =
                 now.iter().map(|(path, inode)| (*inode, fs::read(path).unwrap())).collect();
-            let names = if self.toss() { &synced } else { &now };
+            let names = if as_synced { &synced } else { &now };
             for (path, inode) in names {
                 let kept = self.synced.get(inode).map(|(_, content)| content.clone()).unwrap_or_default();
                 let content = match current.get(inode) {
@@ -171,6 +172,15 @@ impl<N> State<N> {
     }
 }
 
+/// The directories in a data directory.
+const DIRECTORIES: [&str; 2] = ["wal", "snapshots"];
+
+/// The data directory and those of the directories in it that exist.
+fn directories(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let inner = DIRECTORIES.map(|name| root.join(name));
+    std::iter::once(root.to_owned()).chain(inner).filter(|directory| directory.is_dir())
+}
+
 fn files_in(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.is_file()).collect()
@@ -183,10 +193,8 @@ impl<N: Clone + Default + PartialEq + Send> Probe for Crashes<N> {
             self.idle.wait(&mut state);
         }
         state.busy = true;
-        let killed = [self.root.clone(), self.root.join("wal")]
-            .iter()
-            .filter(|directory| directory.is_dir())
-            .flat_map(|directory| files_in(directory))
+        let killed = directories(&self.root)
+            .flat_map(|directory| files_in(&directory))
             .map(|file| (file.strip_prefix(&self.root).unwrap().to_owned(), fs::read(&file).unwrap()))
             .collect();
         let unplugged = state
@@ -197,11 +205,7 @@ impl<N: Clone + Default + PartialEq + Send> Probe for Crashes<N> {
                 (file.strip_prefix(&self.root).unwrap().to_owned(), state.synced[inode].1.clone())
             })
             .collect();
-        let directories: Vec<_> = [self.root.clone(), self.root.join("wal")]
-            .into_iter()
-            .filter(|directory| directory.is_dir())
-            .collect();
-        let between = state.in_between(&directories);
+        let between = state.in_between(&directories(&self.root).collect::<Vec<_>>());
         let between = between
             .into_iter()
             .map(|(path, content)| (path.strip_prefix(&self.root).unwrap().to_owned(), content))

@@ -171,12 +171,13 @@ impl Disk {
             return Ok(());
         }
         self.create_directory(parent)?;
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(StorageError::io("create the directory", path, error))
+        self.run(Operation::Create, path, "create the directory", || {
+            match DirBuilder::new().mode(0o700).create(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                result => result,
             }
-            _ => self.sync_directory(parent),
-        }
+        })?;
+        self.sync_directory(parent)
     }
 
     /// Creates the file, or empties it when it exists.

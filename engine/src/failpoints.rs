@@ -14,8 +14,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use crate::content::Content;
 use crate::crash::{Crashes, How, Image, scratch};
 use crate::disk::{Operation, Probe};
+use crate::lock::Hold;
 use crate::op::{Batch, Op, When};
 use crate::sequence::Sequence;
 use crate::snapshot::{self, Head};
@@ -115,6 +117,8 @@ fn kind_of(path: &Path) -> &'static str {
         "spare.tmp" => "spare segment",
         "reserve.tmp" => "reserve",
         "wal" => "directory of the log",
+        "snapshots" => "directory of older snapshots",
+        name if name.ends_with(".bin") => "older snapshot",
         name if name.starts_with("active-") => "active segment",
         name if name.ends_with(".wal") => "sealed segment",
         _ => "directory",
@@ -165,7 +169,10 @@ impl Node {
         let Some(last) = self.state.applied() else { return Ok(()) };
         let root = self.state.root();
         let head = Head { last: Some(id(last.get())), time_ms: 1, meta: b"meta".to_vec() };
-        snapshot::write(&self.dir, &self.keyring, &head, |mut sink| root.encode(&mut sink)).map(|_| ())
+        // Every other one is kept beside the next.
+        let body = |sink: &mut dyn io::Write| root.encode(&mut &mut *sink);
+        let write = if last.get() % 2 == 0 { snapshot::write } else { snapshot::write_keeping };
+        write(&self.dir, &self.keyring, &head, body).map(|_| ())
     }
 }
 
@@ -287,6 +294,13 @@ fn run(seed: u64, odds: u64, refused: &mut BTreeSet<(String, &'static str)>) -> 
                     let applied = node.applied();
                     let up_to =
                         if dice.roll(2) == 0 { applied } else { applied.saturating_sub(dice.roll(6)) };
+                    let removable: Vec<_> = snapshot::list(&node.dir)
+                        .unwrap()
+                        .older
+                        .into_iter()
+                        .map(|older| older.path)
+                        .collect();
+                    assert!(snapshot::remove_older(&node.dir, &removable).is_ok() || odds > 0);
                     if up_to > 0 {
                         let purged = node.wal.purge_to(id(up_to));
                         assert!(purged.is_ok_and(|()| true) || odds > 0);
@@ -364,17 +378,40 @@ fn check(image: &Image<Known>, history: &History, seed: u64) {
     node.append(applied + 1, body).unwrap();
     node.state.apply(Sequence::new(applied + 1).unwrap(), &batch);
     let expected = digest(&node.state);
+    // A directory without a vote has never belonged to a node.
+    vote::store(&node.dir, &node.keyring, &node.vote.to_le_bytes()).unwrap();
     node.wal.close().unwrap();
     drop((node.dir, node.keyring, node.state));
     let node = start();
     assert_eq!((node.applied(), digest(&node.state)), (applied + 1, expected), "{}", what());
-    drop(node);
+    node.wal.close().unwrap();
+    drop((node.dir, node.keyring, node.state));
     verify(root.path(), &what());
 }
 
-/// What the offline check says of a directory that has been started: nothing but good.
+struct Plain;
+
+impl Content for Plain {
+    fn batch<'r>(&self, record: &'r Record) -> Result<Option<Batch<'r>>, StorageError> {
+        Ok(Some(Batch::decode(&record.body).unwrap()))
+    }
+
+    fn check_head(&self, head: &Head) -> Result<(), StorageError> {
+        assert_eq!(head.meta, b"meta");
+        Ok(())
+    }
+
+    fn check_vote(&self, vote: &[u8]) -> Result<(), StorageError> {
+        assert_eq!(vote.len(), 8);
+        Ok(())
+    }
+}
+
+/// What the offline check says of a directory that has been started and stopped: nothing but good.
 fn verify(root: &Path, what: &str) {
-    let dir = DataDir::open_or_create(root).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let dir = DataDir::read_only(root, Hold::Shared).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let keyring = Keyring::open_or_create(&dir, 1).unwrap();
+    verify::verify(&dir, &keyring, &Plain).unwrap_or_else(|error| panic!("{what}: verify: {error}"));
     let leftovers: Vec<_> = std::fs::read_dir(dir.root())
         .unwrap()
         .chain(std::fs::read_dir(dir.wal()).unwrap())

@@ -3,6 +3,7 @@
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
 mod blob;
+pub mod content;
 #[cfg(test)]
 mod crash;
 mod cursor;
@@ -16,10 +17,13 @@ pub mod keyring;
 pub mod layout;
 pub mod lock;
 pub mod op;
+pub mod pitr;
+pub mod progress;
 mod seal;
 pub mod sequence;
 pub mod snapshot;
 pub mod state;
+pub mod verify;
 pub mod vote;
 pub mod wal;
 

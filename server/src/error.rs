@@ -1,11 +1,13 @@
-//! Why a server does not start, in one line: `[CODE] Name: message`.
+//! Why a server does not start or a subcommand fails, in one line: `[CODE] Name: message`.
 
 use std::fmt;
 use std::io;
 
 use vaylix_access::OpenError;
 use vaylix_consensus::StartError;
+use vaylix_dataplane::client;
 use vaylix_dataplane::server::BindError;
+use vaylix_engine::StorageError;
 use vaylix_proto::Code;
 
 /// Why the server ended with a failure.
@@ -19,6 +21,14 @@ pub(crate) enum ServerError {
     Start(StartError),
     /// The access rules cannot be read or the administrator cannot be stored.
     Open(OpenError),
+    /// A subcommand cannot do its work on a data directory.
+    Storage(StorageError),
+    /// A health check found the server not alive or not ready.
+    Healthcheck(String),
+    /// A health check lost its connection, or what answers is no Vaylix server.
+    Probe(client::Error),
+    /// The result cannot be written to standard output.
+    Output(io::Error),
     /// The operating system refuses threads or signals.
     Runtime(io::Error),
     /// No randomness for a password.
@@ -35,7 +45,10 @@ impl ServerError {
                 refusal.known_code().unwrap_or(Code::AuthenticationConfigurationInvalid)
             }
             Self::Open(OpenError::Node(error)) => error.code(),
-            Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
+            Self::Storage(error) => error.code(),
+            Self::Healthcheck(_) => Code::HealthcheckFailed,
+            Self::Probe(error) => error.code(),
+            Self::Output(_) | Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
         }
     }
 }
@@ -48,11 +61,21 @@ impl fmt::Display for ServerError {
             Self::Arguments(detail) => write!(f, "invalid command-line arguments: {detail}"),
             Self::Bind(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "engine failure: {error}"),
+            Self::Storage(error) => write!(f, "engine failure: {error}"),
+            Self::Healthcheck(detail) => f.write_str(detail),
+            Self::Probe(error) => write!(f, "{error}"),
+            Self::Output(error) => write!(f, "filesystem I/O failed: write to standard output: {error}"),
             Self::Open(OpenError::Refused(refusal)) => f.write_str(&refusal.message),
             Self::Open(error) => write!(f, "{error}"),
             Self::Runtime(error) => write!(f, "the operating system refused: {error}"),
             Self::Randomness(error) => write!(f, "no randomness for a password: {error}"),
         }
+    }
+}
+
+impl From<StorageError> for ServerError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
     }
 }
 

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use vaylix_access::{Administrator, Authentication, Door, Limits, Rate, Report, Secret, Settings};
 use vaylix_consensus::Node;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
+use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
 use vaylix_proto::Text;
 use vaylix_proto::frame::FRAME_LEN_MAX;
@@ -57,7 +58,7 @@ impl Config {
             || given.flags.bind.parse().is_ok_and(|address: IpAddr| address.is_loopback());
         let credentials = if given.flags.disable_auth {
             Credentials::None
-        } else if given.credentials_configured {
+        } else if given.user_configured || given.password_configured {
             Credentials::Configured
         } else if loopback {
             Credentials::Default
@@ -91,6 +92,10 @@ impl Config {
         };
         config.wal.segment_size_bytes = flags.wal_segment_size_bytes;
         config.retained_segments = flags.wal_retain_segments;
+        config.pitr = Retention {
+            age_ms: flags.pitr_retain_seconds.saturating_mul(1000),
+            bytes: flags.pitr_retain_bytes,
+        };
         config.sweep_interval = Duration::from_secs(flags.expiration_sweep_interval_seconds);
         config
     }

@@ -12,7 +12,8 @@
 //! | the last 64 KiB | what is appended without being asked: the entries by which a node takes office |
 //!
 //! Besides, a file `wal/reserve.tmp` of twice the reserve is kept. It is given up when something essential (the vote, the
-//! origin, the manifest, a snapshot, the next segment) finds no room, and made again when there is some.
+//! origin, the manifest, a snapshot, the next segment) finds no room, and made again when there is some; until then no
+//! space is set aside for ordinary writes, or they would take what was given up for others.
 //!
 //! While writes find no room, the thread looks again twice a second, so the log recovers by itself.
 
@@ -71,29 +72,29 @@ impl ReserveFile {
     }
 
     /// Makes the file if there is room for it. Losing it in a crash loses nothing, so it is not synced.
-    pub(super) fn make(&self) {
-        self.make_of(self.bytes);
+    ///
+    /// # Errors
+    /// `ENG-002` when there is none.
+    pub(super) fn make(&self) -> Result<(), StorageError> {
+        self.make_of(self.bytes)
     }
 
     /// The same for a start, which takes less if there is less.
     pub(super) fn make_any(&self) {
         let less = START_BYTES.into_iter().filter(|bytes| *bytes < self.bytes);
-        let made = std::iter::once(self.bytes).chain(less).any(|bytes| self.make_of(bytes));
+        let made = std::iter::once(self.bytes).chain(less).any(|bytes| self.make_of(bytes).is_ok());
         if !made {
             tracing::warn!("no room for a reserve: this start may fail");
         }
     }
 
-    fn make_of(&self, bytes: u64) -> bool {
+    fn make_of(&self, bytes: u64) -> Result<(), StorageError> {
         let made = self.disk.create(&self.path).and_then(|file| file.allocate(0, bytes));
         match &made {
             Ok(()) => self.there.store(true, Ordering::Release),
-            Err(error) => {
-                tracing::debug!(%error, "no room for the reserve yet");
-                self.disk.discard(&self.path);
-            }
+            Err(_) => self.disk.discard(&self.path),
         }
-        made.is_ok()
+        made
     }
 
     /// What gives the file up.

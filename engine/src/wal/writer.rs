@@ -316,8 +316,10 @@ impl Writer {
     /// Makes the reserve again if it was given up, and sees to it that there is room for writes.
     fn top_up(&mut self) {
         self.looked_at = Instant::now();
-        if self.reserve.is_wanted() {
-            self.reserve.make();
+        if self.reserve.is_wanted()
+            && let Err(error) = self.reserve.make()
+        {
+            tracing::debug!(%error, "no room for the reserve yet");
         }
         let least = STEPS_BYTES[STEPS_BYTES.len() - 1];
         if self.active.room_bytes() < self.low_bytes()
@@ -375,6 +377,9 @@ impl Writer {
 
     /// Sets space aside behind the last frame: as much as there is, at least what is needed.
     fn extend(&mut self, bytes: u64, needed: u64, purpose: Purpose) -> Result<(), StorageError> {
+        if purpose == Purpose::Write && self.reserve.is_wanted() {
+            self.reserve.make()?;
+        }
         let least = self.active.end + needed;
         let most = self.step_bytes_max();
         let generous = STEPS_BYTES.iter().map(|step| least.saturating_sub(bytes) + step.min(&most));
