@@ -331,6 +331,7 @@ pub(crate) fn refused(error: ProposeError) -> ErrorReply {
         ProposeError::NotLeader { .. } => refusal::not_leader(),
         ProposeError::Closed => refusal::closed(),
         ProposeError::TooLarge { .. } => refusal::quota_exceeded(),
+        ProposeError::NoRoom(_) => refusal::engine(error.code(), error),
         ProposeError::OutcomeUnknown => refusal::outcome_unknown(),
     }
 }

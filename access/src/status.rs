@@ -26,8 +26,8 @@ struct Health {
 impl Health {
     fn of(status: &Status) -> Self {
         let (role, reason) = match status.role {
-            Role::Leader if status.voters > 1 => ("leader", "none"),
-            Role::Leader if status.reads_open => ("standalone", "none"),
+            Role::Leader if status.voters > 1 => ("leader", disk(status)),
+            Role::Leader if status.reads_open => ("standalone", disk(status)),
             Role::Leader => ("standalone", "awaiting_leader"),
             Role::Candidate => ("candidate", "election_in_progress"),
             Role::Follower | Role::Learner if status.leader.is_some() => ("follower", "none"),
@@ -284,6 +284,17 @@ impl Door {
     fn leader_advertise_addr(&self, status: &Status) -> Option<&str> {
         let leader = status.leader.filter(|_| status.voters > 1)?;
         (leader == status.identity.node).then_some(&*self.0.report.advertise_addr)
+    }
+}
+
+/// What the disk has against writes; reads are answered all the same.
+fn disk(status: &Status) -> &'static str {
+    if status.wal.is_stuck {
+        "disk_failing"
+    } else if status.wal.is_short {
+        "disk_full"
+    } else {
+        "none"
     }
 }
 

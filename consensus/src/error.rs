@@ -43,6 +43,9 @@ pub enum ProposeError {
         /// The bound.
         bytes_max: usize,
     },
+    /// The disk has no room for it. Nothing changed; later there may be room.
+    #[error("{0}")]
+    NoRoom(String),
     /// The node stopped or lost its office while the write was under way: it may or may not have happened.
     #[error("the outcome of the write is unknown: read before writing again")]
     OutcomeUnknown,
@@ -57,6 +60,7 @@ impl ProposeError {
             Self::Stale | Self::Closed => Code::EngineWorkerClosed,
             Self::NotLeader { .. } => Code::FollowerWriteRejected,
             Self::TooLarge { .. } => Code::InvalidArguments,
+            Self::NoRoom(_) => Code::EngineFilesystemIoFailure,
             Self::OutcomeUnknown => Code::ReplicationAcknowledgementUnavailable,
         }
     }

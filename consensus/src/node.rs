@@ -33,8 +33,8 @@ use crate::worker::Worker;
 /// Dropping the last clone stops it as a crash would: everything acknowledged is on disk, nothing else is
 /// promised. [`Node::shutdown`] stops it cleanly.
 ///
-/// A failure of the storage under a running node ends the process, after an ERROR in the log: what is on disk
-/// then is unknown, and going on could acknowledge what is not.
+/// A failed sync under a running node ends the process, after an ERROR in the log: what is on disk then is unknown, and
+/// going on could acknowledge what is not. A full disk does not: see [`ProposeError::NoRoom`].
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
@@ -93,6 +93,8 @@ impl Node {
             jobs,
             raft: raft.clone(),
             reader: reader.clone(),
+            wal: wal.clone(),
+            machine: machine.clone(),
             counters: counters.clone(),
             gather_yields: config.gather_yields,
         };
@@ -130,6 +132,7 @@ impl Node {
             tokio::spawn(sweeper.run()).abort_handle(),
             tokio::spawn(end_with(raft.clone())).abort_handle(),
         ];
+        gate.serve();
         tracing::info!(
             node = %identity.node,
             snapshot_index = recovery.snapshot_index,
@@ -277,6 +280,12 @@ impl Node {
         }
         if let Err(error) = worker.await {
             tracing::error!(%error, "the engine worker failed");
+        }
+        if self.0.wal.is_stuck() {
+            end_process(
+                "told to stop while the disk refuses to take a write that nobody was promised: \
+                 nothing acknowledged is lost",
+            );
         }
         let snapshot = self.0.snapshots.take_last().await;
         self.0.gate.shut();

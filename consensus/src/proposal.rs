@@ -92,6 +92,21 @@ impl Change {
         }
     }
 
+    /// Whether it makes the state smaller and nothing else, so that it may use the last room there is.
+    pub(crate) fn frees(&self) -> bool {
+        match self {
+            Self::Proposed(Payload::Command(command)) => frees(command),
+            Self::Proposed(Payload::Transaction { commands, .. }) => commands.iter().all(frees),
+            Self::Proposed(Payload::System { changes, .. }) => {
+                changes.iter().all(|change| matches!(change, SystemChange::Delete { .. }))
+            }
+            Self::Sweep { .. } => true,
+            Self::Proposed(Payload::Restore(_)) | Self::RestorePart { .. } | Self::RestoreCommit { .. } => {
+                false
+            }
+        }
+    }
+
     /// About how many bytes it takes in the log.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -118,6 +133,10 @@ pub(crate) fn restore_parts(entries: Vec<RestoreEntry<'static>>) -> Vec<Vec<Rest
         }
     }
     parts
+}
+
+fn frees(command: &Command) -> bool {
+    matches!(command, Command::Del { .. } | Command::GetDel { .. } | Command::Clear)
 }
 
 fn step(command: &Command) -> Op<'_> {

@@ -260,10 +260,7 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), StorageError> {
 
 fn read(dir: &DataDir, kek: Option<&Kek>) -> Result<Option<Vec<Arc<StorageKey>>>, StorageError> {
     let path = dir.keyring();
-    let advised = |error: StorageError| {
-        let error = error.in_file(&path);
-        if error.advice().is_some() { error } else { error.advise(RESTORE) }
-    };
+    let advised = |error: StorageError| error.in_file(&path).or_advise(RESTORE);
     let Some(content) = read_small(&path, FILE_BYTES_MAX).map_err(advised)? else { return Ok(None) };
     decode(&mut Zeroizing::new(content), kek).map(Some).map_err(advised)
 }
@@ -340,7 +337,7 @@ fn decode(content: &mut [u8], kek: Option<&Kek>) -> Result<Vec<Arc<StorageKey>>,
     let version = cursor.u32().map_err(truncated)?;
     if version != VERSION {
         let message = format!("keyring of version {version}, of which {VERSION} is known");
-        return Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(8));
+        return Err(StorageError::newer_format(message).at(8));
     }
     let protection: [u8; 16] = cursor.array().map_err(truncated)?;
     let count = cursor.u32().map_err(truncated)? as usize;

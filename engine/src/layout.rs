@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vaylix_proto::Code;
 
-use crate::disk::{Disk, Operation, Probe, temporary};
+use crate::disk::{Disk, OnFailedSync, Operation, Probe, temporary};
 use crate::error::StorageError;
 use crate::lock::{DirectoryLock, Hold};
 
@@ -24,6 +24,7 @@ use crate::lock::{DirectoryLock, Hold};
 /// | `wal/origin.bin` | where the log begins: what has been purged |
 /// | `wal/active-<start>.wal` | [the segment](crate::wal) being written |
 /// | `wal/<start>-<end>.wal` | a sealed segment, both ends inclusive |
+/// | `wal/spare.tmp`, `wal/reserve.tmp` | space set aside: the next segment, and [what is given up](crate::wal) on a full disk |
 /// | `*.tmp` | the next content of a file; never read, overwritten or removed at will |
 ///
 /// Directories are created 0700, files 0600.
@@ -186,6 +187,12 @@ impl DataDir {
     #[must_use]
     pub fn wal_origin(&self) -> PathBuf {
         self.0.root.join("wal").join("origin.bin")
+    }
+
+    /// Who hears of a failed sync of any file or directory in here. What is on the disk is unknown then, so it should
+    /// end the process.
+    pub fn on_failed_sync(&self, hook: OnFailedSync) {
+        self.0.disk.set_on_failed_sync(hook);
     }
 
     /// A file of the directory, outside the log, that only the keyring can open; `None` on a fresh directory.

@@ -10,6 +10,8 @@ mod cursor;
 pub mod disk;
 pub mod dump;
 pub mod error;
+#[cfg(test)]
+mod failpoints;
 pub mod glob;
 pub mod kek;
 pub mod keyring;

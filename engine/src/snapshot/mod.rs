@@ -80,7 +80,7 @@ fn write_next(
     let path = dir.snapshot();
     let (in_place, number) = predecessor(dir, keyring, head)?;
     let temporary = temporary(&path);
-    let (header, info) = match fill(dir.disk(), &temporary, keyring, head, number, body) {
+    let (header, info) = match fill(&dir.disk().essential(), &temporary, keyring, head, number, body) {
         Ok(filled) => filled,
         Err(error) => {
             // On a full disk the log needs the room more than half a snapshot does.
@@ -95,7 +95,12 @@ fn write_next(
     {
         older::set_aside(dir, &last)?;
     }
-    dir.disk().publish(&temporary, &path)?;
+    let disk = dir.disk().essential();
+    disk.publish(&temporary, &path).inspect_err(|error| {
+        if error.may_pass() {
+            disk.discard(&temporary);
+        }
+    })?;
     Manifest::of(&header, info.size_bytes).store(dir, keyring)?;
     Ok(info)
 }
@@ -181,7 +186,7 @@ pub fn open_file(path: &Path, keyring: &Keyring) -> Result<Reader<BufReader<File
     let file = File::open(path).map_err(|source| StorageError::io("open the snapshot", path, source))?;
     Reader::new(BufReader::with_capacity(READ_BYTES, file), keyring)
         .map(|reader| reader.of_file(path))
-        .map_err(|error| error.in_file(path).advise(RESTORE))
+        .map_err(|error| error.in_file(path).or_advise(RESTORE))
 }
 
 /// The last snapshot, and a number larger than that of any snapshot before. What of those cannot be read any more is about

@@ -92,8 +92,9 @@ pub(super) fn highest_number(dir: &DataDir) -> Result<u64, StorageError> {
 pub(super) fn set_aside(dir: &DataDir, last: &Found) -> Result<(), StorageError> {
     let Some(id) = last.header.last else { return Ok(()) };
     let directory = dir.older_snapshots();
-    dir.disk().create_directory(&directory)?;
-    dir.disk().rename(&last.path, &path_of(&directory, id.index))?;
+    let disk = dir.disk().essential();
+    disk.create_directory(&directory)?;
+    disk.rename(&last.path, &path_of(&directory, id.index))?;
     dir.disk().sync_directory(&directory)?;
     dir.disk().sync_directory(dir.root())
 }

@@ -136,7 +136,7 @@ impl Header {
             Ok((VERSION, header)) => Ok(header),
             Ok((version, _)) => {
                 let message = format!("snapshot of version {version}, of which {VERSION} is known");
-                refuse(Code::UnsupportedStorageFormat, message, 8)
+                Err(StorageError::newer_format(message).at(8))
             }
             Err(Truncated) => {
                 refuse(Code::SnapshotDeserializationFailure, "the snapshot header makes no sense".into(), 68)

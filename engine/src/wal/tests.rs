@@ -5,6 +5,7 @@ mod covered;
 mod crashes;
 mod damage;
 mod policies;
+mod trouble;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ impl Bench {
             segment_size_bytes: 4096,
             initial_size_bytes: 2048,
             prezero: false,
+            reserve_bytes: 0,
             on_fatal: Arc::new(|_| {}),
             ..Config::default()
         };
