@@ -37,7 +37,7 @@ pub use error::{LeaderHint, ProposeError, ReadError, SnapshotError, StartError};
 pub use identity::{ClusterId, Identity, NodeId};
 pub use node::Node;
 pub use proposal::{Payload, Proposal};
-pub use queue::Pending;
+pub use queue::{Pending, Restoration};
 pub use status::{BatchStatus, Recovery, Role, SnapshotStatus, Status, SweepStatus};
 pub use transport::{NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
 pub use view::View;

@@ -2,6 +2,7 @@
 //!
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
+pub mod backups;
 mod blob;
 #[cfg(test)]
 mod crash;
@@ -21,6 +22,7 @@ pub mod state;
 pub mod vote;
 pub mod wal;
 
+pub use backups::BackupDir;
 pub use error::StorageError;
 pub use keyring::Keyring;
 pub use layout::DataDir;

@@ -6,6 +6,7 @@ use std::io;
 use vaylix_access::OpenError;
 use vaylix_consensus::StartError;
 use vaylix_dataplane::server::BindError;
+use vaylix_engine::StorageError;
 use vaylix_proto::Code;
 
 /// Why the server ended with a failure.
@@ -17,6 +18,8 @@ pub(crate) enum ServerError {
     Bind(BindError),
     /// The node did not start: damaged, foreign or locked files, or a failing disk.
     Start(StartError),
+    /// The backup directory cannot be used.
+    Backups(StorageError),
     /// The access rules cannot be read or the administrator cannot be stored.
     Open(OpenError),
     /// The operating system refuses threads or signals.
@@ -31,6 +34,7 @@ impl ServerError {
             Self::Arguments(_) => Code::InvalidArguments,
             Self::Bind(error) => error.code(),
             Self::Start(error) => error.code(),
+            Self::Backups(error) => error.code(),
             Self::Open(OpenError::Refused(refusal)) => {
                 refusal.known_code().unwrap_or(Code::AuthenticationConfigurationInvalid)
             }
@@ -48,6 +52,7 @@ impl fmt::Display for ServerError {
             Self::Arguments(detail) => write!(f, "invalid command-line arguments: {detail}"),
             Self::Bind(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "engine failure: {error}"),
+            Self::Backups(error) => write!(f, "engine failure: {error}"),
             Self::Open(OpenError::Refused(refusal)) => f.write_str(&refusal.message),
             Self::Open(error) => write!(f, "{error}"),
             Self::Runtime(error) => write!(f, "the operating system refused: {error}"),
