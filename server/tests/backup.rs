@@ -178,11 +178,7 @@ fn a_backup_brings_everything_back() {
         let options = SetOptions { expiration: (n % 5 == 0).then_some(far), ..SetOptions::default() };
         let value = (0..=255).map(|byte: u8| byte.wrapping_mul(n)).collect::<Vec<_>>();
         for _ in 0..=n % 3 {
-            let command = Command::Set {
-                key: format!("k{n}").into(),
-                value: value.clone().into(),
-                options: options.clone(),
-            };
+            let command = Command::Set { key: format!("k{n}").into(), value: value.clone().into(), options };
             client.call(&command).unwrap();
         }
     }
@@ -405,4 +401,63 @@ fn what_a_killed_server_left_is_brought_to_an_end_at_the_next_start() {
     server.restart().unwrap();
     assert_eq!(files(&backups), before);
     assert!(Client::login(&server).verify("x.json").is_ok());
+}
+
+/// A figure of a process in bytes, as Linux tells it.
+fn memory(server: &Server, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// How far the memory of the server grows above where it stands while something is done.
+fn growth(server: &Server, action: impl FnOnce()) -> u64 {
+    // Begins the peak anew.
+    fs::write(format!("/proc/{}/clear_refs", server.id()), "5").unwrap();
+    let before = memory(server, "VmRSS");
+    action();
+    memory(server, "VmHWM").saturating_sub(before)
+}
+
+/// Fills a server with about `live_mib` MiB of values, backs it up, verifies and restores, and holds what that takes
+/// against what it may take.
+#[expect(clippy::print_stdout, reason = "the figures are of use where the test is run by hand")]
+fn memory_stays_bounded(live_mib: u64) {
+    /// Far less than the live data even where a test run is short.
+    const ALLOWED: u64 = 32 << 20;
+    let server = Server::start(&[]).unwrap();
+    let mut client = Client::login(&server);
+    let value: Vec<u8> = (0..64 << 10).map(|n: u32| n.to_le_bytes()[0]).collect();
+    for n in 0..live_mib * 16 {
+        client.call(&set_command(&format!("key{n:08}"), value.clone())).unwrap();
+    }
+    let live = live_mib << 20;
+    let written = growth(&server, || drop(client.backup_to("big.json").unwrap()));
+    let document = fs::metadata(server.data_dir().join("backups/big.json")).unwrap().len();
+    assert!(document > live, "{document} bytes of document for {live} bytes of values");
+    let verified = growth(&server, || drop(client.verify("big.json").unwrap()));
+    let checked = growth(&server, || drop(client.check("big.json").unwrap()));
+    let restored = growth(&server, || {
+        assert_eq!(client.restore("big.json"), Ok(Reply::Count(live_mib * 16)));
+    });
+    let mib = |bytes: u64| bytes >> 20;
+    println!(
+        "{live_mib} MiB live: backup {} MiB, verify {} MiB, check {} MiB, restore {} MiB more at the peak",
+        mib(written),
+        mib(verified),
+        mib(checked),
+        mib(restored)
+    );
+    for (what, growth) in [("a backup", written), ("a verification", verified), ("a check", checked)] {
+        assert!(growth <= ALLOWED, "{what} took {} MiB more", mib(growth));
+    }
+    // What is restored is there beside what it replaces, until it does.
+    assert!(restored <= live + live / 4 + ALLOWED, "a restore took {} MiB more", mib(restored));
+}
+
+/// How much, `tests/slow` decides: the bound is the same.
+#[test]
+fn a_backup_takes_memory_for_a_few_entries_only() {
+    let live_mib = std::env::var("VAYLIX_BACKUP_LIVE_MIB").map_or(64, |text| text.parse().unwrap());
+    memory_stays_bounded(live_mib);
 }
