@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use vaylix_engine::error::StorageError;
 use vaylix_engine::wal::Wal;
 
+use crate::background;
 use crate::error::SnapshotError;
 use crate::raft::machine::{Machine, Stored};
 use crate::raft::{self, Raft};
@@ -63,8 +65,8 @@ impl Snapshots {
             return Ok(());
         }
         let machine = self.machine.clone();
-        let stored = tokio::task::spawn_blocking(move || machine.store(&view)).await;
-        let stored = match stored.map_err(|_cancelled| SnapshotError::Closed)? {
+        let stored = background::run("vaylix-snapshot", move || machine.store(&view)).await;
+        let stored = match stored.map_err(StorageError::from).flatten() {
             Ok(stored) => stored,
             Err(error) => {
                 self.counters.snapshots_failed.add(1);

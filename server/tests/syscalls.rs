@@ -26,22 +26,11 @@ fn every_write_is_synced_once_and_before_its_reply() {
     // Whatever the first write sets in motion is over when it is answered.
     assert_eq!(connection.call(&set_command("warm", "up")).unwrap(), Ok(Reply::Ok));
 
-    let trace = tempfile::NamedTempFile::new().unwrap();
-    let mut strace = Process::new("strace")
-        .args(["-f", "-y", "-e", "trace=fdatasync,fsync,sendto,sendmsg,write,writev", "-o"])
-        .arg(trace.path())
-        .args(["-p", &server.id().to_string()])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("strace, a Debian package named in the README");
-    wait_until_attached(&mut strace);
+    let trace = Trace::of(&server, "fdatasync,fsync,sendto,sendmsg,write,writev");
     for n in 0..WRITES {
         assert_eq!(connection.call(&set_command("k", n.to_string())).unwrap(), Ok(Reply::Ok));
     }
-    Process::new("kill").args(["-s", "INT", &strace.id().to_string()]).status().unwrap();
-    strace.wait().unwrap();
-
-    let text = std::fs::read_to_string(trace.path()).unwrap();
+    let text = trace.finish();
     let calls: Vec<Call> = text.lines().filter_map(classify).collect();
     let replies = calls.iter().filter(|call| **call == Call::Reply).count();
     assert_eq!(replies, WRITES, "{text}");
@@ -58,6 +47,139 @@ fn every_write_is_synced_once_and_before_its_reply() {
     }
     // One sync per commit; a rotation or the like may add a few of its own.
     assert!(synced <= WRITES + 5, "{synced} syncs for {WRITES} writes:\n{text}");
+}
+
+/// Connections that write at once, requests that each sends before it reads an answer, and how often they do so.
+const CONNECTIONS: usize = 16;
+const DEPTH: usize = 8;
+const ROUNDS: usize = 5;
+/// So large that the length of a write tells how many of them are in it.
+const VALUE_BYTES: usize = 4096;
+
+#[test]
+fn many_writers_share_a_sync_and_none_is_answered_before_it() {
+    let server = Server::start(&["--requests-per-second", "1000000", "--request-burst", "1000000"]).unwrap();
+    let mut connections: Vec<Connection> =
+        (0..CONNECTIONS).map(|_| Connection::login(server.address()).unwrap()).collect();
+    let set = set_command("key", vec![b'v'; VALUE_BYTES]);
+    assert_eq!(connections[0].call(&set).unwrap(), Ok(Reply::Ok));
+
+    let trace = Trace::of(&server, "fdatasync,fsync,pwrite64,pwritev,sendto,sendmsg,write,writev");
+    for _ in 0..ROUNDS {
+        for connection in &mut connections {
+            (0..DEPTH).for_each(|_| connection.send(&set).unwrap());
+            connection.flush().unwrap();
+        }
+        for connection in &mut connections {
+            (0..DEPTH).for_each(|_| assert_eq!(connection.receive(&set).unwrap(), Ok(Reply::Ok)));
+        }
+    }
+    let text = trace.finish();
+
+    let writes = CONNECTIONS * DEPTH * ROUNDS;
+    let events = batched_events(&text);
+    let reply_bytes: usize =
+        events.iter().map(|event| if let Event::Reply(bytes) = event { *bytes } else { 0 }).sum();
+    assert_eq!(reply_bytes % writes, 0, "{reply_bytes} bytes for {writes} equal answers:\n{text}");
+    let answer_bytes = reply_bytes / writes;
+    let (mut logged, mut on_disk, mut answered, mut batches) = (0, 0, 0, 0);
+    let mut is_synced = true;
+    for event in events {
+        match event {
+            Event::Logged(bytes) => {
+                assert!(is_synced, "two writes to the log without a sync between them:\n{text}");
+                logged += bytes / VALUE_BYTES;
+                is_synced = false;
+                batches += 1;
+            }
+            Event::Synced => {
+                assert!(!is_synced, "a sync of the log for nothing:\n{text}");
+                is_synced = true;
+                on_disk = logged;
+            }
+            Event::Reply(bytes) => {
+                answered += bytes / answer_bytes;
+                assert!(answered <= on_disk, "{answered} answered with {on_disk} on disk:\n{text}");
+            }
+        }
+    }
+    assert_eq!(answered, writes);
+    assert!(batches * 2 <= writes, "{batches} batches for {writes} writes");
+}
+
+/// What happens to the log and to the clients, in order.
+enum Event {
+    /// So many bytes were written to the log's segment.
+    Logged(usize),
+    /// A sync of the segment has succeeded.
+    Synced,
+    /// So many bytes begin to leave to a client.
+    Reply(usize),
+}
+
+/// Calls of several threads overlap: a sync counts from its end, a reply from its beginning.
+fn batched_events(text: &str) -> Vec<Event> {
+    let mut begun = std::collections::HashMap::new();
+    let mut events = Vec::new();
+    for line in text.lines() {
+        let Some((thread, call)) = line.split_once(' ') else { continue };
+        let call = call.trim_start();
+        if ["<TCP:", "<socket:"].iter().any(|kind| call.contains(kind)) && !call.starts_with("<...") {
+            events.push(Event::Reply(announced_len(call)));
+            continue;
+        }
+        let whole = match call.split_once(" resumed>") {
+            Some((_, end)) => begun.remove(thread).map(|start: String| start + end),
+            None => Some(call.to_owned()),
+        };
+        let Some(whole) = whole.filter(|whole| whole.contains(".wal>")) else { continue };
+        if let Some(start) = whole.strip_suffix(" <unfinished ...>") {
+            begun.insert(thread.to_owned(), start.to_owned());
+        } else if whole.starts_with("fdatasync(") || whole.starts_with("fsync(") {
+            assert!(whole.ends_with("= 0"), "{whole}");
+            events.push(Event::Synced);
+        } else {
+            let len = whole.rsplit("= ").next().and_then(|len| len.trim().parse().ok());
+            events.push(Event::Logged(len.unwrap_or_else(|| panic!("a write that failed: {whole}"))));
+        }
+    }
+    events
+}
+
+/// The length of a `sendto` or `write`, which follows the text of what is sent.
+fn announced_len(call: &str) -> usize {
+    let rest =
+        call.rsplit_once('"').expect("a traced buffer").1.trim_start_matches('.').trim_start_matches(',');
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no length in {call}"))
+}
+
+/// A trace of some system calls of a running server.
+struct Trace {
+    strace: std::process::Child,
+    file: tempfile::NamedTempFile,
+}
+
+impl Trace {
+    fn of(server: &Server, calls: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut strace = Process::new("strace")
+            .args(["-f", "-y", "-e", &format!("trace={calls}"), "-o"])
+            .arg(file.path())
+            .args(["-p", &server.id().to_string()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace, a Debian package named in the README");
+        wait_until_attached(&mut strace);
+        Self { strace, file }
+    }
+
+    /// Detaches and returns what was seen.
+    fn finish(mut self) -> String {
+        Process::new("kill").args(["-s", "INT", &self.strace.id().to_string()]).status().unwrap();
+        self.strace.wait().unwrap();
+        std::fs::read_to_string(self.file.path()).unwrap()
+    }
 }
 
 /// Syncs of log segments and writes to TCP sockets; everything else is of no interest here.

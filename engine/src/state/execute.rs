@@ -8,7 +8,7 @@ use vaylix_proto::Reply;
 
 use super::allowance::{Allowance, Exceeded};
 use super::entry::Entry;
-use super::index::Changes;
+use super::index::{Changes, Index};
 use super::keyspace::Keyspace;
 use super::outcome::ApplyError;
 use super::{read, scan};
@@ -22,6 +22,8 @@ pub(super) const FIRST_VERSION: u64 = 1;
 pub(super) struct Draft<'a> {
     keys: &'a mut Keyspace,
     changes: &'a mut Changes,
+    /// The keys as readers see them: without `changes`.
+    index: &'a Index,
     now_ms: u64,
 }
 
@@ -38,8 +40,8 @@ struct Set<'a> {
 
 impl<'a> Draft<'a> {
     /// Works on `keys` at their current time and adds to `changes`.
-    pub(super) fn new(keys: &'a mut Keyspace, changes: &'a mut Changes) -> Self {
-        Self { now_ms: keys.time_ms(), keys, changes }
+    pub(super) fn new(keys: &'a mut Keyspace, changes: &'a mut Changes, index: &'a Index) -> Self {
+        Self { now_ms: keys.time_ms(), keys, changes, index }
     }
 
     /// Carries out one operation that is about keys. When it fails, it has changed nothing.
@@ -131,7 +133,8 @@ impl<'a> Draft<'a> {
     }
 
     fn set(&mut self, set: &Set<'_>) -> Reply {
-        let held = self.live(set.key);
+        let held = self.find_live(set.key);
+        let held = held.as_ref();
         let presence_holds = match set.when {
             When::Always => true,
             When::Missing => held.is_none(),
@@ -168,7 +171,8 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, key: &str, by: i64) -> Result<Reply, ApplyError> {
-        let held = self.live(key);
+        let held = self.find_live(key);
+        let held = held.as_ref();
         let number = match held {
             None => 0,
             Some(entry) => std::str::from_utf8(entry.value())
@@ -226,6 +230,15 @@ impl<'a> Draft<'a> {
 
     fn live(&self, key: &str) -> Option<&Entry> {
         self.keys.live(key, self.now_ms)
+    }
+
+    /// The same, found by hash while that is up to date: publishing a change goes there anyway.
+    fn find_live(&self, key: &str) -> Option<Entry> {
+        if self.changes.is_empty() {
+            self.index.find(key, |entry| entry.is_live(self.now_ms).then(|| entry.clone()))
+        } else {
+            self.live(key).cloned()
+        }
     }
 
     fn deadline_after(&self, ttl_ms: u64) -> Option<NonZeroU64> {

@@ -104,7 +104,7 @@ impl Root {
             }
             root.system.insert(name, Bytes::copy_from_slice(image.bytes(content_len.into())?));
         }
-        image.keys(&mut root.keys)?;
+        root.keys = image.keys(root.keys.time_ms())?;
         root.prepared = match image.array()? {
             [0] => None,
             [1] => Some(image.prepared()?),
@@ -125,21 +125,21 @@ impl<R: Read> Image<R> {
         let restore = self.u64()?;
         let (parts, counted, touched_ms) = (self.u32()?, self.u64()?, self.u64()?);
         let mut prepared = Prepared { parts, counted, ..Prepared::new(restore, touched_ms) };
-        self.keys(&mut prepared.keys)?;
+        prepared.keys = self.keys(prepared.keys.time_ms())?;
         Ok(prepared)
     }
 
-    fn keys(&mut self, keys: &mut Keyspace) -> Result<(), DecodeError> {
+    fn keys(&mut self, time_ms: u64) -> Result<Keyspace, DecodeError> {
         let mut last: Option<Entry> = None;
-        for _ in 0..self.u64()? {
+        let count = self.u64()?;
+        let entries = (0..count).map(|_| {
             let entry = self.entry()?;
-            if last.is_some_and(|last| last >= entry) {
+            if last.replace(entry.clone()).is_some_and(|last| last >= entry) {
                 return Err(DecodeError::Malformed("keys are not in order"));
             }
-            keys.put(entry.clone());
-            last = Some(entry);
-        }
-        Ok(())
+            Ok(entry)
+        });
+        Keyspace::from_ascending(time_ms, entries)
     }
 
     fn entry(&mut self) -> Result<Entry, DecodeError> {

@@ -65,6 +65,10 @@ impl Changes {
         self.replaced.get_or_insert(replaced);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.each.is_empty() && self.replaced.is_none()
+    }
+
     pub(super) fn clear(&mut self) {
         self.each.clear();
         self.replaced = None;

@@ -7,6 +7,7 @@ use equivalent::{Comparable, Equivalent};
 use imbl::OrdSet;
 
 use super::entry::Entry;
+use super::tree::{Builder, Tree};
 
 /// The keys, and the order in which they expire.
 ///
@@ -15,13 +16,28 @@ use super::entry::Entry;
 /// - `overdue` is the number of entries whose deadline is at or before `time_ms`.
 #[derive(Clone, Default)]
 pub(super) struct Keyspace {
-    entries: OrdSet<Entry>,
+    entries: Tree,
     deadlines: OrdSet<Deadline>,
     time_ms: u64,
     overdue: usize,
 }
 
 impl Keyspace {
+    /// The keyspace at a moment that holds these entries, which are in ascending order of their keys.
+    pub(super) fn from_ascending<E>(
+        time_ms: u64,
+        entries: impl Iterator<Item = Result<Entry, E>>,
+    ) -> Result<Self, E> {
+        let mut keys = Self { time_ms, ..Self::default() };
+        let mut tree = Builder::default();
+        for entry in entries {
+            let entry = entry?;
+            keys.note_deadline(&entry);
+            tree.push(entry);
+        }
+        Ok(Self { entries: tree.finish(), ..keys })
+    }
+
     /// The time up to which `overdue` is counted; never goes back.
     pub(super) fn time_ms(&self) -> u64 {
         self.time_ms
@@ -47,13 +63,12 @@ impl Keyspace {
 
     /// Puts an entry in the place of whatever its key had.
     pub(super) fn put(&mut self, entry: Entry) {
-        let deadline = entry.deadline().is_some().then(|| Deadline(entry.clone()));
+        let noted = entry.deadline().is_some().then(|| entry.clone());
         if let Some(replaced) = self.entries.insert(entry) {
             self.forget_deadline(replaced);
         }
-        if let Some(deadline) = deadline {
-            self.overdue += usize::from(!deadline.0.is_live(self.time_ms));
-            self.deadlines.insert(deadline);
+        if let Some(entry) = noted {
+            self.note_deadline(&entry);
         }
     }
 
@@ -111,7 +126,14 @@ impl Keyspace {
 
     /// The entries from a key on, in order, expired ones included.
     pub(super) fn iter_from<'s>(&'s self, from: Bound<&'s str>) -> impl Iterator<Item = &'s Entry> {
-        self.entries.range::<_, [u8]>((from.map(str::as_bytes), Bound::Unbounded))
+        self.entries.iter_from(from.map(str::as_bytes))
+    }
+
+    fn note_deadline(&mut self, entry: &Entry) {
+        if entry.deadline().is_some() {
+            self.overdue += usize::from(!entry.is_live(self.time_ms));
+            self.deadlines.insert(Deadline(entry.clone()));
+        }
     }
 
     fn forget_deadline(&mut self, entry: Entry) {

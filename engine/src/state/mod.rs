@@ -31,6 +31,7 @@ mod root;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 pub use allowance::{Allowance, Exceeded};
 pub use entry::Entry;
@@ -41,7 +42,7 @@ pub use root::Root;
 pub use scan::ScanMemory;
 
 use execute::Draft;
-use index::Changes;
+use index::{Changes, Index};
 use reader::Shared;
 use restore::Prepared;
 
@@ -88,7 +89,8 @@ impl State {
         self.shared.publish_figures(&root);
         let mut outcomes = Vec::with_capacity(batch.ops.len());
         for op in &batch.ops {
-            outcomes.push(apply_op(&mut root, op, batch.access_revision, &mut self.changes));
+            let mut step = Step { root: &mut root, changes: &mut self.changes, index: &self.shared.index };
+            outcomes.push(step.apply(op, batch.access_revision));
             self.shared.index.publish(&mut self.changes, &root.keys);
         }
         self.shared.publish_figures(&root);
@@ -153,34 +155,13 @@ fn follow(root: &mut Root, at: Sequence) {
     root.applied = Some(at);
 }
 
-fn apply_op(root: &mut Root, op: &Op<'_>, admitted_under: u64, changes: &mut Changes) -> Outcome {
-    let current = match op {
-        Op::Sweep { .. } => true,
-        Op::System { expect_revision, .. } => *expect_revision == root.access_revision,
-        _ => admitted_under == root.access_revision,
-    };
-    if !current {
-        return Outcome::Stale;
-    }
-    let now_ms = root.time_ms();
-    let result = match op {
-        Op::Exec(steps) => return exec(root, steps, u64::MAX, changes),
-        Op::ExecWithin { steps, answer_bytes_max } => return exec(root, steps, *answer_bytes_max, changes),
-        Op::Sweep { limit } => Ok(Draft::new(&mut root.keys, changes).sweep(*limit)),
-        Op::Restore { entries } => {
-            let mut restored = Prepared::new(0, now_ms);
-            restored.add(entries, now_ms);
-            Draft::new(&mut root.keys, changes).replace(restored.keys);
-            Ok(Reply::Count(restored.counted))
-        }
-        Op::RestorePart { restore, part, entries } => {
-            restore::add_part(&mut root.prepared, (*restore, *part), entries, now_ms).map(Reply::Count)
-        }
-        Op::RestoreCommit { restore, parts } => commit_restore(root, *restore, *parts, changes),
-        Op::System { changes, .. } => Ok(change_system(root, changes)),
-        step => Draft::new(&mut root.keys, changes).run(step),
-    };
-    result.map_or_else(Outcome::Failed, Outcome::Reply)
+/// What one operation works on.
+struct Step<'a> {
+    root: &'a mut Root,
+    /// What it has done so far. Empty at its start.
+    changes: &'a mut Changes,
+    /// The keys without `changes`.
+    index: &'a Index,
 }
 
 /// Bytes that a transaction's answer takes besides its results, and those that a result takes that tells no
@@ -188,47 +169,79 @@ fn apply_op(root: &mut Root, op: &Op<'_>, admitted_under: u64, changes: &mut Cha
 const EXEC_ANSWER_BYTES: usize = 4;
 const PLAIN_RESULT_BYTES_MAX: usize = 9;
 
-/// All steps or none. Only counters and answers that are too large can fail half way, so only transactions with
-/// counters or values in their answer keep the way back, which is the map as it was.
-fn exec(root: &mut Root, steps: &[Op<'_>], answer_bytes_max: u64, changes: &mut Changes) -> Outcome {
-    let bytes_max = usize::try_from(answer_bytes_max).unwrap_or(usize::MAX);
-    let too_large = |_| ApplyError::AnswerTooLarge { bytes_max: answer_bytes_max };
-    let mut allowance = Allowance::bytes(bytes_max);
-    if let Err(exceeded) = allowance.take_bytes(EXEC_ANSWER_BYTES) {
-        return Outcome::Failed(too_large(exceeded));
+impl Step<'_> {
+    fn apply(&mut self, op: &Op<'_>, admitted_under: u64) -> Outcome {
+        let current = match op {
+            Op::Sweep { .. } => true,
+            Op::System { expect_revision, .. } => *expect_revision == self.root.access_revision,
+            _ => admitted_under == self.root.access_revision,
+        };
+        if !current {
+            return Outcome::Stale;
+        }
+        let now_ms = self.root.time_ms();
+        let result = match op {
+            Op::Exec(steps) => return self.exec(steps, u64::MAX),
+            Op::ExecWithin { steps, answer_bytes_max } => return self.exec(steps, *answer_bytes_max),
+            Op::Sweep { limit } => Ok(self.draft().sweep(*limit)),
+            Op::Restore { entries } => {
+                let mut restored = Prepared::new(0, now_ms);
+                restored.add(entries, now_ms);
+                self.draft().replace(restored.keys);
+                Ok(Reply::Count(restored.counted))
+            }
+            Op::RestorePart { restore, part, entries } => {
+                restore::add_part(&mut self.root.prepared, (*restore, *part), entries, now_ms)
+                    .map(Reply::Count)
+            }
+            Op::RestoreCommit { restore, parts } => self.commit_restore(*restore, *parts),
+            Op::System { changes, .. } => Ok(change_system(self.root, changes)),
+            single => self.draft().run(single),
+        };
+        result.map_or_else(Outcome::Failed, Outcome::Reply)
     }
-    let may_fail = |step: &Op<'_>| matches!(step, Op::Incr { .. } | Op::Decr { .. }) || !step.is_step();
-    let may_outgrow = EXEC_ANSWER_BYTES + steps.len() * PLAIN_RESULT_BYTES_MAX > bytes_max
-        || answer_bytes_max != u64::MAX && steps.iter().any(Op::tells_values);
-    let before = (may_outgrow || steps.iter().any(may_fail)).then(|| root.keys.clone());
-    let mut draft = Draft::new(&mut root.keys, changes);
-    let mut replies = Vec::with_capacity(steps.len());
-    for (step, position) in steps.iter().zip(1..) {
-        let tagged = allowance.take_bytes(1);
-        let result = draft.run_within(step, &mut allowance);
-        match result.and_then(|reply| tagged.and(reply).map_err(too_large)) {
-            Ok(reply) => replies.push(reply),
-            Err(error) => {
-                root.keys = before.expect("a step that can fail has been foreseen");
-                changes.clear();
-                return Outcome::Failed(ApplyError::Step { position, error: Box::new(error) });
+
+    /// All steps or none. Only counters and answers that are too large can fail half way, so only transactions with
+    /// counters or values in their answer keep the way back, which is the map as it was.
+    fn exec(&mut self, steps: &[Op<'_>], answer_bytes_max: u64) -> Outcome {
+        let bytes_max = usize::try_from(answer_bytes_max).unwrap_or(usize::MAX);
+        let too_large = |_| ApplyError::AnswerTooLarge { bytes_max: answer_bytes_max };
+        let mut allowance = Allowance::bytes(bytes_max);
+        if let Err(exceeded) = allowance.take_bytes(EXEC_ANSWER_BYTES) {
+            return Outcome::Failed(too_large(exceeded));
+        }
+        let may_fail = |step: &Op<'_>| matches!(step, Op::Incr { .. } | Op::Decr { .. }) || !step.is_step();
+        let may_outgrow = EXEC_ANSWER_BYTES + steps.len() * PLAIN_RESULT_BYTES_MAX > bytes_max
+            || answer_bytes_max != u64::MAX && steps.iter().any(Op::tells_values);
+        let before = (may_outgrow || steps.iter().any(may_fail)).then(|| self.root.keys.clone());
+        let mut draft = self.draft();
+        let mut replies = Vec::with_capacity(steps.len());
+        for (step, position) in steps.iter().zip(1..) {
+            let tagged = allowance.take_bytes(1);
+            let result = draft.run_within(step, &mut allowance);
+            match result.and_then(|reply| tagged.and(reply).map_err(too_large)) {
+                Ok(reply) => replies.push(reply),
+                Err(error) => {
+                    self.root.keys = before.expect("a step that can fail has been foreseen");
+                    self.changes.clear();
+                    return Outcome::Failed(ApplyError::Step { position, error: Box::new(error) });
+                }
             }
         }
+        Outcome::Reply(Reply::Exec(replies))
     }
-    Outcome::Reply(Reply::Exec(replies))
-}
 
-fn commit_restore(
-    root: &mut Root,
-    restore: u64,
-    parts: u32,
-    changes: &mut Changes,
-) -> Result<Reply, ApplyError> {
-    let prepared = root.prepared.take_if(|prepared| prepared.has(restore, parts));
-    let mut prepared = prepared.ok_or(ApplyError::RestoreInterrupted)?;
-    prepared.keys.advance(root.time_ms());
-    Draft::new(&mut root.keys, changes).replace(prepared.keys);
-    Ok(Reply::Count(prepared.counted))
+    fn commit_restore(&mut self, restore: u64, parts: u32) -> Result<Reply, ApplyError> {
+        let prepared = self.root.prepared.take_if(|prepared| prepared.has(restore, parts));
+        let mut prepared = prepared.ok_or(ApplyError::RestoreInterrupted)?;
+        prepared.keys.advance(self.root.time_ms());
+        self.draft().replace(prepared.keys);
+        Ok(Reply::Count(prepared.counted))
+    }
+
+    fn draft(&mut self) -> Draft<'_> {
+        Draft::new(&mut self.root.keys, self.changes, self.index)
+    }
 }
 
 fn change_system(root: &mut Root, changes: &[SystemChange<'_>]) -> Reply {
