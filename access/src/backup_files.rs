@@ -1,7 +1,7 @@
 //! Logical backups in files of the server.
 //!
-//! The work is done on the blocking pool, a few files at a time, and ends soon after nobody waits for it any more, so
-//! that a server that stops does not wait for a large backup. However large a file is, a few entries of it are in
+//! The work is done on threads that give way to those who serve connections, a few files at a time, and ends soon after
+//! nobody waits for it any more: a server that stops does not wait for a large backup. However large a file is, a few entries of it are in
 //! memory at a time; those of a restore are kept aside by the node until it has all of them.
 
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Door {
     ) -> Result<T, ErrorReply> {
         let waiting = Waiting::default();
         let (dir, stop) = (self.0.backups.clone(), Arc::clone(&waiting.0));
-        let done = self.0.backup_files.run(move || work(&dir, &stop)).await?;
+        let done = self.0.backup_files.run_in_background("backup", move || work(&dir, &stop)).await?;
         done.map_err(|error| refused_document(error.code(purpose), error.message(purpose)))
     }
 }

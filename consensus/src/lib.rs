@@ -14,7 +14,7 @@
 //! Absences: nothing here opens a socket (peers are reached through a [`PeerTransport`]) or touches a file
 //! (the engine does), and nothing knows users or permissions: an access revision is a number here.
 
-mod background;
+pub mod background;
 mod clock;
 mod config;
 mod error;

@@ -15,7 +15,7 @@ use crate::sequence::Sequence;
 use crate::state::State;
 
 const NOW_MS: u64 = 1_800_000_000_000;
-const GO: AtomicBool = AtomicBool::new(false);
+static GO: AtomicBool = AtomicBool::new(false);
 
 /// A state whose backups are about this long, and cannot be mistaken for each other.
 fn root(word: &str, bytes: usize) -> Root {

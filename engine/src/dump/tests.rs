@@ -123,7 +123,7 @@ fn rejected_files_are_rejected_with_the_codes_of_the_release_or_more_strictly() 
         let verified = match Document::parse(&text(&format!("rejected/{file}"))) {
             Err(error) => error.code(Purpose::Verify),
             Ok(document) => {
-                let manifest = Manifest::parse(&text(&format!("rejected/{file}.manifest.json"))).unwrap();
+                let manifest = Manifest::parse(text(&format!("rejected/{file}.manifest.json"))).unwrap();
                 assert!(manifest.verify(document.summary()).is_err(), "{file}");
                 Code::BackupVerificationFailure
             }
@@ -136,7 +136,7 @@ fn rejected_files_are_rejected_with_the_codes_of_the_release_or_more_strictly() 
 fn manifest_faults_are_named() {
     let name = |file: &str| {
         let document = Document::parse(&text(&format!("rejected/{file}"))).unwrap();
-        let manifest = Manifest::parse(&text(&format!("rejected/{file}.manifest.json"))).unwrap();
+        let manifest = Manifest::parse(text(&format!("rejected/{file}.manifest.json"))).unwrap();
         manifest.verify(document.summary()).unwrap_err().to_string()
     };
     assert_eq!(name("manifest-version-2.json"), "unsupported manifest version 2");
