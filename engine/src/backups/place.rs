@@ -90,8 +90,14 @@ impl Directory {
         match self.open_at(name, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(Some(file)) => Ok(Some(Self { file, path: self.shown(name) })),
             Ok(None) => Ok(None),
-            // Asked for a directory, Linux calls a link no directory rather than a link.
-            Err(_) if self.kind(name)? == Some(FileType::Symlink) => Ok(None),
+            // Asked for a directory, Linux calls a link no directory rather than a link. What is a directory now was
+            // none when it was opened: somebody swaps it.
+            Err(error)
+                if error.raw_os_error() == Some(Errno::NOTDIR.raw_os_error())
+                    && matches!(self.kind(name)?, Some(FileType::Symlink | FileType::Directory)) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -245,6 +245,14 @@ fn nothing_outside_is_created_before_a_path_is_refused() {
 /// A name for a file, but not for the files that belong to it.
 const NAME_TOO_LONG: usize = 240;
 
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
     let parent = scratch();
@@ -265,6 +273,8 @@ fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
                 rustix::fs::renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).unwrap();
             }
         });
+        // Ends the other thread also where this one fails.
+        let _done = SetOnDrop(&done);
         // Until both sides of the race have been met often enough.
         while written < 200 || rejected < 200 {
             assert!(!swapper.is_finished());
@@ -282,7 +292,6 @@ fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
                 assert!(handed_out.unwrap());
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     let after: Vec<_> = ["x.json", "x.json.manifest.json"].map(|n| fs::read(outside.join(n)).unwrap()).into();
     assert_eq!(before, after);
