@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal;
 
 use crate::limits::GATHER_YIELDS_DEFAULT;
@@ -17,8 +18,10 @@ pub struct Config {
     /// Take a snapshot when entries that take so many bytes of log on disk have been applied since the last one;
     /// `None` never.
     pub snapshot_log_bytes: Option<u64>,
-    /// Log segments kept although a snapshot covers them, for restoring to a point in time.
+    /// Log segments kept although a snapshot covers them, whether a restore to a point in time needs them or not.
     pub retained_segments: usize,
+    /// How much of the past can be restored: older snapshots and the log between them are kept for it.
+    pub pitr: Retention,
     /// How often expired keys are looked for.
     pub sweep_interval: Duration,
     /// How often the engine worker lets others run before it closes a batch.
@@ -49,8 +52,8 @@ impl Default for Timing {
 }
 
 impl Config {
-    /// The defaults: every acknowledged write is synced, a snapshot every 256 MiB of log, expired keys swept
-    /// every second.
+    /// The defaults: every acknowledged write is synced, a snapshot every 256 MiB of log, nothing kept of what it
+    /// covers, expired keys swept every second.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -58,6 +61,7 @@ impl Config {
             wal: wal::Config::default(),
             snapshot_log_bytes: Some(256 << 20),
             retained_segments: 0,
+            pitr: Retention::NONE,
             sweep_interval: Duration::from_secs(1),
             gather_yields: GATHER_YIELDS_DEFAULT,
             timing: Timing::default(),

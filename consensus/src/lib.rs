@@ -23,6 +23,7 @@ mod gate;
 mod identity;
 pub mod limits;
 mod node;
+pub mod offline;
 mod proposal;
 mod queue;
 mod raft;

@@ -99,7 +99,9 @@ impl Node {
             raft: raft.clone(),
             wal: wal.clone(),
             counters: counters.clone(),
+            dir: dir.clone(),
             retained_segments: config.retained_segments,
+            pitr: config.pitr,
             turn: tokio::sync::Mutex::default(),
         });
         let sweeper = Sweeper {

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use vaylix_engine::error::StorageError;
+use vaylix_engine::layout::DataDir;
+use vaylix_engine::snapshot::{self, Retention};
 use vaylix_engine::wal::Wal;
 
 use crate::background;
+use crate::clock;
 use crate::error::SnapshotError;
 use crate::raft::machine::{Machine, Stored};
 use crate::raft::{self, Raft};
@@ -28,7 +31,9 @@ pub(crate) struct Snapshots {
     pub(crate) raft: Raft,
     pub(crate) wal: Wal,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) dir: DataDir,
     pub(crate) retained_segments: usize,
+    pub(crate) pitr: Retention,
     /// One at a time.
     pub(crate) turn: Mutex<()>,
 }
@@ -95,13 +100,41 @@ impl Snapshots {
         if !raft::announce_snapshot(&self.raft, last).await {
             return Err(SnapshotError::Closed);
         }
+        let Some(needed_after) = self.retain().await? else { return Ok(()) };
         let up_to = match self.retained_segments {
             0 => Some(last),
             kept => self.wal.last_before_newest(kept).map(|retained| retained.min(last)),
         };
-        match up_to {
+        match up_to.map(|up_to| up_to.min(needed_after)).filter(|up_to| *up_to > 0) {
             Some(up_to) if !raft::purge(&self.raft, up_to).await => Err(SnapshotError::Closed),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes older snapshots that are not to be kept, and says behind which record the log is needed for those that
+    /// are; `None` when that is not known, so that nothing of it may go.
+    async fn retain(&self) -> Result<Option<u64>, SnapshotError> {
+        let (dir, wal, retention) = (self.dir.clone(), self.wal.clone(), self.pitr);
+        let now_ms = clock::now_ms();
+        let retained = tokio::task::spawn_blocking(move || {
+            let listing = snapshot::list(&dir)?;
+            for error in &listing.unreadable {
+                tracing::warn!(%error, "an older snapshot cannot be read");
+            }
+            let log_begins_after = wal.purged().map_or(0, |purged| purged.index);
+            let log_bytes = |after, up_to| wal.segment_bytes(after, up_to);
+            let kept = snapshot::retain(&listing, retention, now_ms, log_begins_after, log_bytes);
+            let Some(kept) = kept else { return Ok(None) };
+            snapshot::remove_older(&dir, &kept.removable)?;
+            Ok::<_, StorageError>(Some(kept.log_after))
+        });
+        match retained.await.map_err(|_cancelled| SnapshotError::Closed)? {
+            Ok(log_after) => Ok(log_after),
+            Err(error) => {
+                // The snapshot itself is safe; what should have gone goes after the next one.
+                tracing::error!(%error, "older snapshots and log that are not needed any more are left");
+                Ok(None)
+            }
         }
     }
 }

@@ -82,6 +82,17 @@ impl Kind {
         })
     }
 
+    /// The storage key that the file is sealed under and the length of the file; `None` when it does not exist.
+    pub(crate) fn key_and_size(&self, path: &Path) -> Result<Option<(Uuid, u64)>, StorageError> {
+        let Some(content) = read_small(path, FILE_BYTES_MAX)? else { return Ok(None) };
+        let mut cursor = Cursor::new(content.get(self.magic.len() + 4..).unwrap_or_default());
+        let key_id = cursor.array().map_err(|_| {
+            let message = format!("{} ends early", self.name);
+            StorageError::new(Code::ManifestDeserializationFailure, message).in_file(path).advise(self.advice)
+        })?;
+        Ok(Some((Uuid::from_bytes(key_id), content.len() as u64)))
+    }
+
     fn decode(&self, content: &mut [u8], path: &Path, keyring: &Keyring) -> Result<Vec<u8>, StorageError> {
         let name = self.name;
         let total = content.len() as u64;

@@ -55,10 +55,7 @@ impl<N: Clone + Default + PartialEq> Crashes<N> {
             names: BTreeMap::new(),
             images: Vec::new(),
         };
-        for directory in [root.to_owned(), root.join("wal")] {
-            if !directory.is_dir() {
-                continue;
-            }
+        for directory in directories(root) {
             for file in files_in(&directory) {
                 state.sync(&file);
             }
@@ -85,7 +82,9 @@ impl<N: Clone + Default + PartialEq> Crashes<N> {
 impl<N> Image<N> {
     pub(crate) fn restore(&self) -> TempDir {
         let root = scratch();
-        fs::create_dir(root.path().join("wal")).unwrap();
+        for directory in DIRECTORIES {
+            fs::create_dir(root.path().join(directory)).unwrap();
+        }
         for (path, content) in &self.files {
             fs::write(root.path().join(path), content).unwrap();
         }
@@ -112,6 +111,15 @@ impl<N> State<N> {
     }
 }
 
+/// The directories in a data directory.
+const DIRECTORIES: [&str; 2] = ["wal", "snapshots"];
+
+/// The data directory and those of the directories in it that exist.
+fn directories(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let inner = DIRECTORIES.map(|name| root.join(name));
+    std::iter::once(root.to_owned()).chain(inner).filter(|directory| directory.is_dir())
+}
+
 fn files_in(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.is_file()).collect()
@@ -124,10 +132,8 @@ impl<N: Clone + Default + PartialEq + Send> Probe for Crashes<N> {
             self.idle.wait(&mut state);
         }
         state.busy = true;
-        let killed = [self.root.clone(), self.root.join("wal")]
-            .iter()
-            .filter(|directory| directory.is_dir())
-            .flat_map(|directory| files_in(directory))
+        let killed = directories(&self.root)
+            .flat_map(|directory| files_in(&directory))
             .map(|file| (file.strip_prefix(&self.root).unwrap().to_owned(), fs::read(&file).unwrap()))
             .collect();
         let unplugged = state

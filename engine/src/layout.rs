@@ -1,14 +1,18 @@
 //! Where things lie in a data directory.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, Probe, temporary};
-use crate::error::StorageError;
-use crate::lock::DirectoryLock;
+use vaylix_proto::Code;
 
-/// A data directory that this process holds exclusively. Clones share the hold; the last one gives it up.
+use crate::disk::{Disk, Operation, Probe, temporary};
+use crate::error::StorageError;
+use crate::lock::{DirectoryLock, Hold};
+
+/// A data directory that this process holds: exclusively, unless it is opened for reading only. Clones share the hold;
+/// the last one gives it up.
 ///
 /// | Path | Content |
 /// |---|---|
@@ -16,6 +20,7 @@ use crate::lock::DirectoryLock;
 /// | `keyring.bin` | [storage keys](crate::keyring) |
 /// | `vote.bin` | [the vote](crate::vote) |
 /// | `snapshot.bin`, `manifest.bin` | [the last snapshot](crate::snapshot) and its description |
+/// | `snapshots/<index>.bin` | an older snapshot, by the last record it covers, kept for restoring to a point in time |
 /// | `wal/origin.bin` | where the log begins: what has been purged |
 /// | `wal/active-<start>.wal` | [the segment](crate::wal) being written |
 /// | `wal/<start>-<end>.wal` | a sealed segment, both ends inclusive |
@@ -28,14 +33,27 @@ pub struct DataDir(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     disk: Disk,
-    _lock: DirectoryLock,
+    /// `None` for a directory that is only read and that no server has ever used.
+    _lock: Option<DirectoryLock>,
+}
+
+/// Refuses every change, for directories that are only read.
+struct ReadOnly;
+
+impl Probe for ReadOnly {
+    fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn after(&self, _: Operation, _: &Path) {}
 }
 
 impl DataDir {
     /// Takes the directory, creating it when it is missing.
     ///
     /// # Errors
-    /// `ENG-011` when another process holds it, `ENG-002` when it cannot be created.
+    /// `ENG-011` when another process holds it, `ENG-010` when it holds the log of the public 0.9 release, `ENG-002`
+    /// when it cannot be created.
     pub fn open_or_create(root: impl Into<PathBuf>) -> Result<Self, StorageError> {
         Self::with_disk(root.into(), Disk::default())
     }
@@ -48,12 +66,41 @@ impl DataDir {
         Self::with_disk(root.into(), Disk::watched(probe))
     }
 
+    /// Opens an existing directory and changes nothing in it, whatever is called: the right to read is enough. While
+    /// it is held, no server starts on it.
+    ///
+    /// # Errors
+    /// `ENG-011` when another process holds it, or when it is no data directory; `ENG-010` when it holds the log of the
+    /// public 0.9 release; `ENG-002` when it does not exist or cannot be read.
+    pub fn read_only(root: impl Into<PathBuf>, hold: Hold) -> Result<Self, StorageError> {
+        let root = root.into();
+        let failed = |source: io::Error| StorageError::io("open the data directory", &root, source);
+        if !fs::metadata(&root)
+            .map_err(|source| failed(source).advise("name an existing data directory"))?
+            .is_dir()
+        {
+            return Err(failed(io::ErrorKind::NotADirectory.into()));
+        }
+        refuse_legacy(&root)?;
+        let lock = DirectoryLock::acquire_existing(&root.join("LOCK"), hold)?;
+        let disk = Disk::watched(Arc::new(ReadOnly));
+        let dir = Self(Arc::new(Inner { root, disk, _lock: lock }));
+        if !dir.keyring().exists() && dir.sealed_file().is_none() && !dir.wal().exists() {
+            let message = "invalid storage operation: there is no data in this directory";
+            return Err(StorageError::new(Code::InvalidStorageOperation, message)
+                .in_file(dir.root())
+                .advise("name the directory that a server was given as --data-dir"));
+        }
+        Ok(dir)
+    }
+
     fn with_disk(root: PathBuf, disk: Disk) -> Result<Self, StorageError> {
+        refuse_legacy(&root)?;
         disk.create_directory(&root)?;
         let lock = DirectoryLock::acquire(&root.join("LOCK"))?;
         let wal = root.join("wal");
         disk.create_directory(&wal)?;
-        let dir = Self(Arc::new(Inner { root, disk, _lock: lock }));
+        let dir = Self(Arc::new(Inner { root, disk, _lock: Some(lock) }));
         dir.clear_leftovers()?;
         // A process that was killed may have changed names and not synced them. What is built on those names from now
         // on must not be on disk before them.
@@ -99,6 +146,12 @@ impl DataDir {
         self.0.root.join("snapshot.bin")
     }
 
+    /// The directory of older snapshots.
+    #[must_use]
+    pub fn older_snapshots(&self) -> PathBuf {
+        self.0.root.join("snapshots")
+    }
+
     /// The description of the last snapshot.
     #[must_use]
     pub fn manifest(&self) -> PathBuf {
@@ -119,7 +172,11 @@ impl DataDir {
 
     /// A file of the directory, outside the log, that only the keyring can open; `None` on a fresh directory.
     pub(crate) fn sealed_file(&self) -> Option<PathBuf> {
-        [self.vote(), self.snapshot(), self.manifest()].into_iter().find(|path| path.exists())
+        let older = fs::read_dir(self.older_snapshots()).ok().and_then(|mut entries| entries.next()?.ok());
+        [self.vote(), self.snapshot(), self.manifest()]
+            .into_iter()
+            .find(|path| path.exists())
+            .or_else(|| older.map(|entry| entry.path()))
     }
 
     /// A file of the log; `None` when there is none but temporary ones.
@@ -140,14 +197,57 @@ impl DataDir {
     }
 }
 
+/// The single-file log of the public 0.9 release is nothing this release reads, and a new log beside it would hide it.
+fn refuse_legacy(root: &Path) -> Result<(), StorageError> {
+    let path = root.join("wal.log");
+    if !path.exists() {
+        return Ok(());
+    }
+    let message = "storage migration is required for legacy wal layout";
+    Err(StorageError::new(Code::StorageMigrationRequired, message).in_file(&path).advise(
+        "files of the public release are not read: start that release, take a logical backup with `backup`, and \
+         `restore` it here into another data directory",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use parking_lot::Mutex;
 
     use super::*;
     use crate::disk::Operation;
+
+    #[test]
+    fn a_directory_that_is_only_read_is_never_changed_or_created() {
+        let parent = crate::crash::scratch();
+        let root = parent.path().join("data");
+        let missing = DataDir::read_only(&root, Hold::Shared).err().unwrap();
+        assert_eq!(missing.code(), Code::EngineFilesystemIoFailure);
+        assert!(!root.exists());
+        fs::create_dir(&root).unwrap();
+        let empty = DataDir::read_only(&root, Hold::Shared).err().unwrap();
+        assert_eq!(empty.code(), Code::InvalidStorageOperation);
+
+        drop(DataDir::open_or_create(&root).unwrap());
+        let dir = DataDir::read_only(&root, Hold::Shared).unwrap();
+        let refused = dir.disk().replace(&dir.vote(), b"x").unwrap_err();
+        assert_eq!(refused.code(), Code::EngineFilesystemIoFailure);
+        assert!(!dir.vote().exists() && !temporary(&dir.vote()).exists());
+    }
+
+    #[test]
+    fn a_log_of_the_public_release_is_left_alone() {
+        let parent = crate::crash::scratch();
+        fs::write(parent.path().join("wal.log"), b"theirs").unwrap();
+        let opened = [
+            DataDir::open_or_create(parent.path()).err(),
+            DataDir::read_only(parent.path(), Hold::Exclusive).err(),
+        ];
+        for error in opened {
+            assert_eq!(error.unwrap().code(), Code::StorageMigrationRequired);
+        }
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing was created");
+    }
 
     #[derive(Default)]
     struct Synced(Mutex<Vec<PathBuf>>);

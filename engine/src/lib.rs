@@ -4,6 +4,7 @@
 
 pub mod backups;
 mod blob;
+pub mod content;
 #[cfg(test)]
 mod crash;
 mod cursor;
@@ -15,10 +16,13 @@ pub mod keyring;
 pub mod layout;
 pub mod lock;
 pub mod op;
+pub mod pitr;
+pub mod progress;
 mod seal;
 pub mod sequence;
 pub mod snapshot;
 pub mod state;
+pub mod verify;
 pub mod vote;
 pub mod wal;
 

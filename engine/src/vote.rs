@@ -8,7 +8,7 @@ use crate::error::StorageError;
 use crate::keyring::Keyring;
 use crate::layout::DataDir;
 
-const KIND: Kind = Kind {
+pub(crate) const KIND: Kind = Kind {
     magic: b"VXVOTE\0\0",
     name: "the vote",
     advice: "a node must not forget its vote: restore vote.bin, or remove the node from the cluster and join it afresh",

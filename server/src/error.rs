@@ -1,10 +1,11 @@
-//! Why a server does not start, in one line: `[CODE] Name: message`.
+//! Why a server does not start or a subcommand fails, in one line: `[CODE] Name: message`.
 
 use std::fmt;
 use std::io;
 
 use vaylix_access::OpenError;
 use vaylix_consensus::StartError;
+use vaylix_dataplane::client;
 use vaylix_dataplane::server::BindError;
 use vaylix_engine::StorageError;
 use vaylix_proto::Code;
@@ -18,10 +19,16 @@ pub(crate) enum ServerError {
     Bind(BindError),
     /// The node did not start: damaged, foreign or locked files, or a failing disk.
     Start(StartError),
-    /// The backup directory cannot be used.
-    Backups(StorageError),
     /// The access rules cannot be read or the administrator cannot be stored.
     Open(OpenError),
+    /// The backup directory cannot be used, or a subcommand cannot do its work on a data directory.
+    Storage(StorageError),
+    /// A health check found the server not alive or not ready.
+    Healthcheck(String),
+    /// A health check lost its connection, or what answers is no Vaylix server.
+    Probe(client::Error),
+    /// The result cannot be written to standard output.
+    Output(io::Error),
     /// The operating system refuses threads or signals.
     Runtime(io::Error),
     /// No randomness for a password.
@@ -34,12 +41,14 @@ impl ServerError {
             Self::Arguments(_) => Code::InvalidArguments,
             Self::Bind(error) => error.code(),
             Self::Start(error) => error.code(),
-            Self::Backups(error) => error.code(),
             Self::Open(OpenError::Refused(refusal)) => {
                 refusal.known_code().unwrap_or(Code::AuthenticationConfigurationInvalid)
             }
             Self::Open(OpenError::Node(error)) => error.code(),
-            Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
+            Self::Storage(error) => error.code(),
+            Self::Healthcheck(_) => Code::HealthcheckFailed,
+            Self::Probe(error) => error.code(),
+            Self::Output(_) | Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
         }
     }
 }
@@ -52,12 +61,21 @@ impl fmt::Display for ServerError {
             Self::Arguments(detail) => write!(f, "invalid command-line arguments: {detail}"),
             Self::Bind(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "engine failure: {error}"),
-            Self::Backups(error) => write!(f, "engine failure: {error}"),
+            Self::Storage(error) => write!(f, "engine failure: {error}"),
+            Self::Healthcheck(detail) => f.write_str(detail),
+            Self::Probe(error) => write!(f, "{error}"),
+            Self::Output(error) => write!(f, "filesystem I/O failed: write to standard output: {error}"),
             Self::Open(OpenError::Refused(refusal)) => f.write_str(&refusal.message),
             Self::Open(error) => write!(f, "{error}"),
             Self::Runtime(error) => write!(f, "the operating system refused: {error}"),
             Self::Randomness(error) => write!(f, "no randomness for a password: {error}"),
         }
+    }
+}
+
+impl From<StorageError> for ServerError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// What the command line and the environment say, before it is checked.
 #[derive(Parser)]
@@ -19,8 +19,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
     about = "Vaylix: a secure, consensus-backed key-value database for operational state",
     after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port; the \
                   command line wins.\nRUST_LOG chooses what is logged: error, warn, info or debug.\n\
-                  Exit status: 0 stopped cleanly, 1 could not start, 2 wrong options.\n\
-                  Documentation: docs/server.md and the other pages of docs/ in the source tree."
+                  Exit status: 0 stopped cleanly or done, 1 could not start or be done, 2 wrong options.\n\
+                  Documentation: docs/server.md, docs/operations.md and the other pages of docs/ in the source tree."
 )]
 pub(crate) struct Flags {
     /// Address to listen on, for example 127.0.0.1, ::1 or 0.0.0.0.
@@ -72,9 +72,20 @@ pub(crate) struct Flags {
           help_heading = STORAGE)]
     pub(crate) wal_segment_size_bytes: u64,
 
-    /// Sealed log segments kept when a snapshot prunes the log.
+    /// Sealed log segments kept when a snapshot prunes the log, besides those that restores to a point in time need.
     #[arg(long, env = "VAYLIX_WAL_RETAIN_SEGMENTS", default_value_t = 128, help_heading = STORAGE)]
     pub(crate) wal_retain_segments: usize,
+
+    /// Every moment of so many seconds ago can be restored with `vaylix pitr restore`: older snapshots and the log
+    /// between them are kept for it. 0 keeps none.
+    #[arg(long, env = "VAYLIX_PITR_RETAIN_SECONDS", default_value_t = 24 * 60 * 60, help_heading = STORAGE)]
+    pub(crate) pitr_retain_seconds: u64,
+
+    /// Most bytes that older snapshots and the log before the last one may take on disk for that; the oldest moments
+    /// go first. 0 keeps none.
+    #[arg(long, env = "VAYLIX_PITR_RETAIN_BYTES", default_value_t = 8 * 1024 * 1024 * 1024,
+          help_heading = STORAGE)]
+    pub(crate) pitr_retain_bytes: u64,
 
     /// Seconds between removals of expired keys. Expired keys are invisible at once; this frees their memory.
     #[arg(long, env = "VAYLIX_EXPIRATION_SWEEP_INTERVAL_SECONDS", default_value_t = 1, help_heading = STORAGE,
@@ -157,6 +168,104 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     pub(crate) not_available: NotAvailable,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What to do instead of serving.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Looks after a data directory that no server uses.
+    #[command(subcommand)]
+    Storage(StorageCommand),
+    /// Restores a data directory as it was at a point in time.
+    #[command(subcommand)]
+    Pitr(PitrCommand),
+    /// Asks a running server whether it is alive or ready. Says nothing and ends with status 0 when it is.
+    Healthcheck(Healthcheck),
+}
+
+/// Work on a data directory.
+#[derive(Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Reads every byte and says what is there. Changes nothing and needs no right to write.
+    Verify(Directory),
+    /// Brings the files to the format of this release, of which there is only one so far.
+    Migrate(Directory),
+}
+
+/// Work on the past of a data directory.
+#[derive(Subcommand)]
+pub(crate) enum PitrCommand {
+    /// Says what is there and what can be restored. Changes nothing and reads no more than it must.
+    Inspect(Directory),
+    /// Writes a new data directory with the state as it was. The source is only read.
+    Restore(Restore),
+}
+
+/// Which directory.
+#[derive(clap::Args)]
+pub(crate) struct Directory {
+    /// The data directory. It must exist, and no server may use it.
+    #[arg(long, env = "VAYLIX_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// What to restore and where to.
+#[derive(clap::Args)]
+pub(crate) struct Restore {
+    /// The data directory to read. No server may use it.
+    #[arg(long)]
+    pub(crate) source_dir: PathBuf,
+
+    /// The data directory to make. It must not exist, or be empty.
+    #[arg(long)]
+    pub(crate) target_dir: PathBuf,
+
+    /// The last log entry to restore.
+    #[arg(long, conflicts_with = "to_timestamp_ms")]
+    pub(crate) to_sequence: Option<u64>,
+
+    /// Restore everything up to this time, in milliseconds since 1970.
+    #[arg(long)]
+    pub(crate) to_timestamp_ms: Option<u64>,
+}
+
+/// What to ask and whom.
+#[derive(clap::Args)]
+pub(crate) struct Healthcheck {
+    /// `liveness`: it answers. `readiness`: it takes requests; needs a login unless authentication is off.
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_KIND", value_enum, default_value_t = HealthcheckKind::Liveness)]
+    pub(crate) kind: HealthcheckKind,
+
+    /// Where the server is.
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_HOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+
+    /// Its port [default: VAYLIX_PORT, else 9173].
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_PORT")]
+    pub(crate) port: Option<u16>,
+
+    /// Who asks whether it is ready [default: VAYLIX_USER].
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_USER")]
+    pub(crate) user: Option<String>,
+
+    /// The password [default: VAYLIX_PASSWORD].
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
+
+    /// How long the answer may take altogether.
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_TIMEOUT_MS", default_value_t = 2_000,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout_ms: u64,
+}
+
+/// What a health check asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HealthcheckKind {
+    Liveness,
+    Readiness,
 }
 
 /// Settings of the public release whose feature this release does not have. Known, so that the refusal can say
@@ -281,8 +390,10 @@ impl AckMode {
 /// The settings, and which of them the operator chose.
 pub(crate) struct Given {
     pub(crate) flags: Flags,
-    /// Whether user or password were configured rather than left at their defaults.
-    pub(crate) credentials_configured: bool,
+    /// Whether the user was configured rather than left at its default.
+    pub(crate) user_configured: bool,
+    /// Whether the password was.
+    pub(crate) password_configured: bool,
     /// The first setting that was given although its feature does not exist, as the operator wrote it.
     pub(crate) refused: Option<String>,
 }
@@ -313,13 +424,13 @@ fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap
                 || matches.get_one::<bool>(id).copied().unwrap_or_default()
         })
         .find_map(|argument| argument.get_long().map(|long| format!("--{long}")));
-    let credentials_configured = given("user") || given("password");
+    let (user_configured, password_configured) = (given("user"), given("password"));
     let flags = Flags::from_arg_matches(&matches)?;
     let refused = match flags.replication_role {
         Role::Standalone => refused,
         Role::Leader | Role::Follower => refused.or_else(|| Some("--replication-role".to_owned())),
     };
-    Ok(Given { flags, credentials_configured, refused })
+    Ok(Given { flags, user_configured, password_configured, refused })
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -346,7 +457,8 @@ mod tests {
         assert_eq!(given.flags.wal_sync, WalSync::Sync);
         assert_eq!(given.flags.data_dir, PathBuf::from("./default.vaylix"));
         assert!(given.refused.is_none());
-        assert!(!given.credentials_configured);
+        assert!(!given.user_configured && !given.password_configured);
+        assert_eq!((given.flags.pitr_retain_seconds, given.flags.pitr_retain_bytes), (86_400, 8_589_934_592));
     }
 
     #[test]
@@ -375,6 +487,29 @@ mod tests {
         assert_eq!(parse(&["--user", ""]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--port", "1", "--port", "2"]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--wal-sync", "SYNC"]).err().map(|e| e.exit_code()), Some(2));
+    }
+
+    #[test]
+    fn subcommands_are_read_and_their_mistakes_are_usage_errors() {
+        let restore = ["pitr", "restore", "--source-dir", "a", "--target-dir", "b"];
+        let with = |more: &[&str]| parse(&[&restore[..], more].concat());
+        assert!(matches!(
+            with(&["--to-sequence", "7"]).unwrap().flags.command,
+            Some(Command::Pitr(PitrCommand::Restore(Restore { to_sequence: Some(7), .. })))
+        ));
+        assert!(with(&[]).is_ok(), "told apart later, by code");
+        for arguments in [
+            [&restore[..], &["--to-sequence", "7", "--to-timestamp-ms", "7"]].concat(),
+            vec!["storage"],
+            vec!["pitr"],
+            vec!["storage", "repair"],
+            vec!["storage", "verify", "--data-dir"],
+            vec!["healthcheck", "--kind", "Liveness"],
+            vec!["healthcheck", "--timeout-ms", "0"],
+        ] {
+            assert_eq!(parse(&arguments).err().map(|e| e.exit_code()), Some(2), "{arguments:?}");
+        }
+        assert!(parse(&["--wal-sync", "sync", "storage", "verify", "--data-dir", "x"]).is_ok());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Structured log lines with timestamps, on standard output.
+//! Structured log lines with timestamps, on standard output; on standard error for work whose result goes to standard
+//! output.
 
 use std::io::IsTerminal;
 
@@ -17,6 +18,20 @@ pub(crate) fn start() {
         .with_ansi(std::io::stdout().is_terminal())
         // Whoever reads the log may go away. That costs lines, never the server: by default the complaint about it
         // goes to standard error, and a second failure there would panic.
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Starts logging for a subcommand: progress and warnings, on standard error. `RUST_LOG` chooses otherwise.
+pub(crate) fn start_offline() {
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy().add_directive(
+            format!("{}=info", vaylix_engine::progress::TARGET).parse().expect("a module's name and a level"),
+        );
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false)
         .init();
 }

@@ -1,10 +1,13 @@
 //! The Vaylix server: reads its settings, puts the parts together, serves until it is told to stop.
 //!
+//! With a subcommand it does some other work instead ([`offline`]).
+//!
 //! This is the composition root. It owns no rules: what a setting means is decided by the part it is handed to.
 
 mod error;
 mod flags;
 mod logging;
+mod offline;
 mod signals;
 mod startup;
 
@@ -13,8 +16,12 @@ use std::process::ExitCode;
 use crate::error::ServerError;
 
 fn main() -> ExitCode {
-    let given = flags::read(std::env::args_os());
-    match run(given) {
+    let mut given = flags::read(std::env::args_os());
+    let result = match given.flags.command.take() {
+        Some(command) => offline::run(command, &given),
+        None => run(given),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             use std::io::Write as _;

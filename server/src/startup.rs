@@ -11,6 +11,7 @@ use vaylix_access::{Administrator, Authentication, Door, Limits, Rate, Report, S
 use vaylix_consensus::Node;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
 use vaylix_engine::BackupDir;
+use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
 use vaylix_proto::Text;
 use vaylix_proto::frame::FRAME_LEN_MAX;
@@ -58,7 +59,7 @@ impl Config {
             || given.flags.bind.parse().is_ok_and(|address: IpAddr| address.is_loopback());
         let credentials = if given.flags.disable_auth {
             Credentials::None
-        } else if given.credentials_configured {
+        } else if given.user_configured || given.password_configured {
             Credentials::Configured
         } else if loopback {
             Credentials::Default
@@ -92,6 +93,10 @@ impl Config {
         };
         config.wal.segment_size_bytes = flags.wal_segment_size_bytes;
         config.retained_segments = flags.wal_retain_segments;
+        config.pitr = Retention {
+            age_ms: flags.pitr_retain_seconds.saturating_mul(1000),
+            bytes: flags.pitr_retain_bytes,
+        };
         config.sweep_interval = Duration::from_secs(flags.expiration_sweep_interval_seconds);
         config
     }
@@ -157,7 +162,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
 
     let node = Node::start(config.node()).await.map_err(ServerError::Start)?;
     let backups =
-        BackupDir::open_or_create(&config.backup_dir(), node.data_dir()).map_err(ServerError::Backups)?;
+        BackupDir::open_or_create(&config.backup_dir(), node.data_dir()).map_err(ServerError::Storage)?;
     let report = config.report(address, &node, &backups);
     let settings =
         Settings { authentication: config.authentication(), limits: config.limits(), backups, report };

@@ -100,6 +100,17 @@ pub(crate) fn batch(entry: &Entry) -> Result<Option<Batch<'_>>, BadRecord> {
     Batch::decode(batch).map(Some).map_err(|source| BadRecord::Batch { index, source })
 }
 
+/// What a record does to the state; none for records without operations. Everything in it is checked.
+pub(crate) fn record_batch(record: &Record) -> Result<Option<Batch<'_>>, BadRecord> {
+    let index = record.id.index;
+    match record.body.split_first() {
+        Some((&KIND_BATCH, batch)) => {
+            Batch::decode(batch).map(Some).map_err(|source| BadRecord::Batch { index, source })
+        }
+        _ => to_entry(record.clone()).map(|_| None),
+    }
+}
+
 /// Describes a snapshot. Two at the same position are the same, so the position names it.
 pub(crate) fn snapshot_meta(last: LogId<u64>, membership: StoredMembership<u64, BasicNode>) -> Meta {
     let snapshot_id = format!("{}-{}-{}", last.leader_id.term, last.leader_id.node_id, last.index);

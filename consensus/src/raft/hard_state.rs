@@ -49,16 +49,19 @@ impl HardState {
     /// What the directory says; `None` when it is fresh.
     pub(crate) fn load(dir: &DataDir, keyring: &Keyring) -> Result<Option<Self>, StorageError> {
         let Some(bytes) = vote::load(dir, keyring)? else { return Ok(None) };
+        Self::decode(&bytes).map(Some).map_err(|error| error.in_file(&dir.vote()).at(0))
+    }
+
+    /// Reads the content of the file.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StorageError> {
         let unreadable = |detail: String| {
             StorageError::new(
                 Code::UnsupportedStorageFormat,
                 format!("unsupported storage format for the vote: {detail}"),
             )
-            .in_file(&dir.vote())
-            .at(0)
             .advise("start the release that wrote it, or restore vote.bin, or remove the node from the cluster and join it afresh")
         };
-        let stored: Stored = rmp_serde::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+        let stored: Stored = rmp_serde::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
         if stored.format != FORMAT {
             return Err(unreadable(format!("version {}", stored.format)));
         }
@@ -69,7 +72,7 @@ impl HardState {
                     if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) }
                 },
             );
-        Ok(Some(Self { identity: Identity { node, cluster: ClusterId::from_bytes(stored.cluster) }, vote }))
+        Ok(Self { identity: Identity { node, cluster: ClusterId::from_bytes(stored.cluster) }, vote })
     }
 
     /// Durable when it returns.

@@ -20,7 +20,8 @@ use vaylix_proto::Code;
 
 use super::codec::{self, BadRecord, Entry};
 use super::membership::is_sole_voter;
-use super::{Applied, Image, snapshot_file};
+use super::snapshot_file::{self, Older};
+use super::{Applied, Image};
 use crate::fatal::no_panic;
 use crate::gate::{Gate, Leadership};
 
@@ -34,6 +35,8 @@ pub(crate) struct Machine {
     gate: Arc<Gate>,
     dir: DataDir,
     keyring: Arc<Keyring>,
+    /// What becomes of the snapshot on disk when the next one is stored.
+    older: Older,
     /// The number of the last applied record, for those who do not wait for the lock.
     applied_record: AtomicU64,
     /// The snapshot on disk.
@@ -77,6 +80,7 @@ impl Machine {
         gate: Arc<Gate>,
         dir: DataDir,
         keyring: Arc<Keyring>,
+        older: Older,
         log_bytes_max: u64,
     ) -> Result<Self, StorageError> {
         let mut state = State::new();
@@ -99,6 +103,7 @@ impl Machine {
             gate,
             dir,
             keyring,
+            older,
             applied_record: AtomicU64::new(last_applied.map_or(0, |id| codec::record_id(&id).index)),
             stored: Mutex::new(stored),
             storing: Mutex::default(),
@@ -223,7 +228,7 @@ impl Machine {
         {
             return Ok(stored);
         }
-        let info = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root)?;
+        let info = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root, self.older)?;
         self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
         let stored = Stored { meta: view.meta.clone(), info };
         *self.stored.lock() = Some(stored.clone());

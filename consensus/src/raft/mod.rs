@@ -15,6 +15,7 @@ pub(crate) mod machine;
 mod membership;
 pub(crate) mod network;
 mod office;
+pub(crate) mod offline;
 mod snapshot_file;
 pub(crate) mod start;
 pub(crate) mod state_machine;

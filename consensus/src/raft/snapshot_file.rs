@@ -1,14 +1,13 @@
 //! The snapshot of the directory: a state and its place in the log.
 
-use std::io::{self, Read};
-
 use openraft::{BasicNode, LogId, StoredMembership};
 use serde::{Deserialize, Serialize};
 use vaylix_engine::error::StorageError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
+use vaylix_engine::progress::Progress;
 use vaylix_engine::snapshot::{self, Head, Info};
-use vaylix_engine::state::{DecodeError, Root};
+use vaylix_engine::state::Root;
 use vaylix_proto::Code;
 
 use super::codec;
@@ -22,43 +21,56 @@ struct Label {
     membership: StoredMembership<u64, BasicNode>,
 }
 
+/// Whether the snapshot that a new one takes the place of is kept for restores to a point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Older {
+    Kept,
+    Replaced,
+}
+
 /// Replaces the snapshot of the directory. Durable on return.
 pub(crate) fn write(
     dir: &DataDir,
     keyring: &Keyring,
     meta: &Meta,
     root: &Root,
+    older: Older,
 ) -> Result<Info, StorageError> {
     let last_log = meta.last_log_id.expect("a snapshot is of something applied");
     let label = Label { last_log, membership: meta.last_membership.clone() };
     let label = rmp_serde::to_vec_named(&label)
         .expect("numbers and strings encode, and memory does not refuse to be written");
     let head = Head { last: Some(codec::record_id(&last_log)), time_ms: clock::now_ms(), meta: label };
-    snapshot::write(dir, keyring, &head, |mut sink| root.encode(&mut sink))
+    match older {
+        Older::Kept => snapshot::write_keeping(dir, keyring, &head, |mut sink| root.encode(&mut sink)),
+        Older::Replaced => snapshot::write(dir, keyring, &head, |mut sink| root.encode(&mut sink)),
+    }
 }
 
 /// Reads the snapshot of the directory; `None` when there is none.
 pub(crate) fn load(dir: &DataDir, keyring: &Keyring) -> Result<Option<(Meta, Root, Info)>, StorageError> {
-    let Some(mut reader) = snapshot::load(dir, keyring)? else { return Ok(None) };
-    let unreadable = |detail: String| {
+    let Some(reader) = snapshot::load(dir, keyring)? else { return Ok(None) };
+    let label = label(&reader.head()).map_err(|error| error.in_file(&dir.snapshot()))?;
+    let size_bytes = dir.snapshot().metadata().map_or(0, |metadata| metadata.len());
+    let mut progress = Progress::bytes("loading the snapshot", size_bytes);
+    let (root, info) = snapshot::read_state(reader, &mut progress)?;
+    Ok(Some((codec::snapshot_meta(label.last_log, label.membership), root, info)))
+}
+
+/// Checks what a snapshot says about its place in the log.
+pub(crate) fn check(head: &Head) -> Result<(), StorageError> {
+    label(head).map(|_| ())
+}
+
+fn label(head: &Head) -> Result<Label, StorageError> {
+    rmp_serde::from_slice(&head.meta).map_err(|error| {
         StorageError::new(
             Code::SnapshotDeserializationFailure,
-            format!("snapshot deserialization failed: {detail}"),
+            format!("snapshot deserialization failed: its place in the log: {error}"),
         )
-        .in_file(&dir.snapshot())
         .advise(
             "start the release that wrote it, or restore snapshot.bin and manifest.bin together from a backup, or \
              rebuild this node from another one",
         )
-    };
-    let label: Label = rmp_serde::from_slice(&reader.head().meta)
-        .map_err(|error| unreadable(format!("its place in the log: {error}")))?;
-    let root = Root::decode(&mut reader).map_err(|error| match error {
-        DecodeError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => StorageError::from(error),
-        error => unreadable(error.to_string()),
-    })?;
-    let trailing = reader.read(&mut [0]).map_err(StorageError::from)?;
-    let info =
-        reader.info().filter(|_| trailing == 0).ok_or_else(|| unreadable("trailing bytes".to_owned()))?;
-    Ok(Some((codec::snapshot_meta(label.last_log, label.membership), root, info)))
+    })
 }

@@ -8,6 +8,8 @@ use openraft::{BasicNode, SnapshotPolicy};
 use vaylix_engine::error::StorageError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
+use vaylix_engine::progress::Progress;
+use vaylix_engine::snapshot;
 use vaylix_engine::wal::{self, Wal};
 use vaylix_proto::Code;
 
@@ -18,6 +20,7 @@ use super::log_store::LogStore;
 use super::machine::Machine;
 use super::network::Network;
 use super::office::stopped;
+use super::snapshot_file::Older;
 use super::state_machine::StateMachine;
 use crate::clock;
 use crate::config::{Config, Timing};
@@ -27,9 +30,6 @@ use crate::identity::Identity;
 use crate::limits::{LOG_READ_BYTES_MAX, REPLICATED_ENTRIES_MAX};
 use crate::status::Recovery;
 use crate::transport::PeerTransport;
-
-/// How often a long recovery says how far it is.
-const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Everything a node is made of.
 pub(crate) struct Started {
@@ -110,7 +110,9 @@ fn raft_config(timing: Timing) -> openraft::Config {
 fn open(config: Config) -> Result<Opened, StartError> {
     let dir = DataDir::open_or_create(&config.data_dir)?;
     let keyring = Arc::new(Keyring::open_or_create(&dir, clock::now_ms())?);
-    let (wal, found) = Wal::open(&dir, config.wal, keyring.clone())?;
+    // What the snapshot covers need not be read again.
+    let covered = snapshot::covered(&dir, &keyring)?.map_or(0, |last| last.index);
+    let (wal, found) = Wal::open_behind(&dir, config.wal, keyring.clone(), covered)?;
     let hard_state = match HardState::load(&dir, &keyring)? {
         Some(hard_state) => hard_state,
         None => enroll(&dir, &keyring, &found)?,
@@ -118,7 +120,8 @@ fn open(config: Config) -> Result<Opened, StartError> {
     let node = hard_state.identity.node.get();
     let gate = Arc::new(Gate::new(node));
     let log_bytes_max = config.snapshot_log_bytes.unwrap_or(u64::MAX);
-    let machine = Machine::recover(node, gate.clone(), dir.clone(), keyring.clone(), log_bytes_max)?;
+    let older = if config.pitr.keeps_any() { Older::Kept } else { Older::Replaced };
+    let machine = Machine::recover(node, gate.clone(), dir.clone(), keyring.clone(), older, log_bytes_max)?;
     let snapshot_index = machine.applied_record_index();
     replay(&wal, &machine, &dir, &found)?;
     let recovery = Recovery {
@@ -172,8 +175,8 @@ fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) ->
             "the log ends before the snapshot: entries after the snapshot, if there were any, are lost"
         );
     }
-    let mut said = Instant::now();
     let mut next = applied + 1;
+    let mut progress = Progress::entries("replaying the log", (last + 1).saturating_sub(next));
     while next <= last {
         for record in wal.read(next, last + 1, LOG_READ_BYTES_MAX)? {
             let entry = codec::to_entry(record).map_err(|error| unreadable(dir, error))?;
@@ -183,10 +186,7 @@ fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) ->
             next = codec::sequence(entry.log_id.index).next().get();
             machine.apply(&entry).map_err(|error| unreadable(dir, error))?;
         }
-        if said.elapsed() >= PROGRESS_EVERY {
-            tracing::info!(entry = next - 1, of = last, "replaying the log");
-            said = Instant::now();
-        }
+        progress.reach(next - 1 - applied);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use super::codec::Entry;
 use super::hard_state::HardState;
 use super::log_store::LogStore;
 use super::machine::{Machine, Meta};
+use super::snapshot_file::Older;
 use super::state_machine::{Builder, StateMachine};
 use super::{Applied, Image, TypeConfig};
 use crate::gate::Gate;
@@ -58,7 +59,7 @@ impl StoreBuilder<TypeConfig, Unpurged, Gapless, TempDir> for InTempDir {
         let store = Store::open(&temp);
         let gate = Arc::new(Gate::new(NODE));
         let log_store = store.log_store(gate.clone());
-        let machine = Machine::recover(NODE, gate, store.dir, store.keyring, u64::MAX).unwrap();
+        let machine = Machine::recover(NODE, gate, store.dir, store.keyring, Older::Kept, u64::MAX).unwrap();
         Ok((temp, Unpurged(log_store), Gapless { inner: StateMachine::new(Arc::new(machine)), next: 0 }))
     }
 }

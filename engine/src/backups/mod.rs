@@ -69,25 +69,22 @@ impl BackupDir {
     /// Uses the directory `path`, creating it and its missing parents.
     ///
     /// # Errors
-    /// `ENG-011` when `path` is the data directory, one of its parents or its log, where a backup could overwrite
+    /// `ENG-011` when `path` is the data directory, one of its parents, its log or its snapshots, where a backup could overwrite
     /// what the server lives on; `ENG-002` when it cannot be used.
     pub fn open_or_create(path: &Path, data_dir: &DataDir) -> Result<Self, StorageError> {
+        let failed = |source| StorageError::io("use the backup directory", path, source);
+        let data = fs::canonicalize(data_dir.root()).map_err(failed)?;
+        // Before anything is created, and again when it is certain where the path leads.
+        refuse_ours(path, &real_path(path).map_err(failed)?, &data)?;
         data_dir.disk().create_directory(path)?;
-        Self::with_watch(path, Some(data_dir), Watch::default())
+        let dir = Self::with_watch(path, Watch::default())?;
+        refuse_ours(path, &dir.0.real_path, &data)?;
+        Ok(dir)
     }
 
-    fn with_watch(path: &Path, data_dir: Option<&DataDir>, watch: Watch) -> Result<Self, StorageError> {
+    fn with_watch(path: &Path, watch: Watch) -> Result<Self, StorageError> {
         let failed = |source| StorageError::io("use the backup directory", path, source);
         let real_path = fs::canonicalize(path).map_err(failed)?;
-        if let Some(data_dir) = data_dir {
-            let data = fs::canonicalize(data_dir.root()).map_err(failed)?;
-            if data.starts_with(&real_path) || real_path.starts_with(data.join("wal")) {
-                let message = "invalid storage operation: the backup directory holds the files of the server";
-                return Err(StorageError::new(Code::InvalidStorageOperation, message)
-                    .in_file(path)
-                    .advise("choose a directory of its own, for example `backups` in the data directory"));
-            }
-        }
         let path = std::path::absolute(path).map_err(failed)?;
         let dir = Self(Arc::new(Inner { path, real_path, watch, turn: Mutex::default() }));
         dir.0.root().and_then(|root| dir.0.settle(&root)).map_err(failed)?;
@@ -191,6 +188,29 @@ impl Inner {
     fn settle_in(&self, _: &Turn<'_>, directory: &Directory) -> io::Result<()> {
         leftovers::settle(directory, &self.watch)
     }
+}
+
+/// Where a path leads, whose last components may not exist yet.
+fn real_path(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    for existing in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(existing), path.strip_prefix(existing)) {
+            return Ok(real.join(rest));
+        }
+    }
+    Ok(path)
+}
+
+/// Refuses a directory in which backups could overwrite what the server lives on.
+fn refuse_ours(path: &Path, real_path: &Path, data: &Path) -> Result<(), StorageError> {
+    let mut ours = ["wal", "snapshots"].iter().map(|name| data.join(name));
+    if !data.starts_with(real_path) && !ours.any(|ours| real_path.starts_with(ours)) {
+        return Ok(());
+    }
+    let message = "invalid storage operation: the backup directory holds the files of the server";
+    Err(StorageError::new(Code::InvalidStorageOperation, message)
+        .in_file(path)
+        .advise("choose a directory of its own, for example `backups` in the data directory"))
 }
 
 /// Kept by whoever publishes or looks at pairs.

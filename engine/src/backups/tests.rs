@@ -28,11 +28,11 @@ fn root(word: &str, bytes: usize) -> Root {
 }
 
 fn open(path: &Path) -> BackupDir {
-    BackupDir::with_watch(path, None, Watch::default()).unwrap()
+    BackupDir::with_watch(path, Watch::default()).unwrap()
 }
 
 fn watched(path: &Path, probe: Arc<dyn Probe>) -> BackupDir {
-    BackupDir::with_watch(path, None, Watch(Some(probe))).unwrap()
+    BackupDir::with_watch(path, Watch(Some(probe))).unwrap()
 }
 
 fn write(dir: &BackupDir, path: &str, word: &str) -> Result<Summary, BackupError> {
@@ -93,11 +93,12 @@ fn the_files_of_the_server_are_out_of_reach() {
     let parent = scratch();
     let data = DataDir::open_or_create(parent.path().join("data")).unwrap();
     symlink(data.root(), parent.path().join("link")).unwrap();
-    for path in ["data", "data/wal", ".", "link", "link/wal"] {
+    for path in ["data", "data/wal", "data/snapshots/x", ".", "link", "link/wal"] {
         let error = BackupDir::open_or_create(&parent.path().join(path), &data).err().expect(path);
         assert_eq!(error.code(), Code::InvalidStorageOperation, "{error}");
         assert!(error.advice().is_some());
     }
+    assert!(!data.root().join("snapshots").exists(), "refused before it is created");
     BackupDir::open_or_create(&data.root().join("backups"), &data).unwrap();
 }
 

@@ -19,7 +19,7 @@ use crate::layout::DataDir;
 use crate::seal::SALT_BYTES;
 use crate::wal::RecordId;
 
-const KIND: Kind = Kind {
+pub(crate) const KIND: Kind = Kind {
     magic: b"VXMANIFE",
     name: "the manifest",
     advice: "restore snapshot.bin and manifest.bin together from a backup, or rebuild this node from another one",

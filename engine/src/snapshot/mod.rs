@@ -1,11 +1,14 @@
 //! Snapshots: everything up to some record, so that the log before it can go.
 //!
-//! A snapshot is a stream (`stream`) of sealed chunks; what is in it is the caller's. The last one of a
-//! directory is `snapshot.bin`, described by `manifest.bin` (`manifest`). A new one is written beside the old one, synced, renamed into
-//! place, and then the manifest is replaced in the same way: whenever a crash comes, there is one whole snapshot, and
-//! the pair is accepted.
+//! A snapshot is a stream (`stream`) of sealed chunks; what is in it is the caller's. The last one of a directory is
+//! `snapshot.bin`, described by `manifest.bin` (`manifest`). A new one is written beside the old one and synced. Then the
+//! old one is moved to `snapshots/<index>.bin`, if it is to be kept (`older`); the new one is renamed into place; and the
+//! manifest is replaced in the same way. Whenever a crash comes, the whole snapshot of the highest number is the last one,
+//! under whichever name, and a manifest that is older than it is accepted: the log goes only after the manifest.
 
+mod content;
 mod manifest;
+mod older;
 mod stream;
 
 use std::fs::File;
@@ -14,12 +17,16 @@ use std::path::Path;
 
 use vaylix_proto::Code;
 
+pub use content::{read_position, read_state};
+pub(crate) use manifest::KIND as MANIFEST;
+pub use older::{Kept, Listed, Listing, Retention, list, remove_older, retain};
 pub use stream::{Head, Info, Reader, Writer};
 
 use crate::disk::{Disk, DiskFile, temporary};
 use crate::error::StorageError;
 use crate::keyring::Keyring;
 use crate::layout::DataDir;
+use crate::wal::RecordId;
 use manifest::Manifest;
 use stream::Header;
 
@@ -28,6 +35,13 @@ const SYNC_STRIDE_BYTES: u64 = 4 << 20;
 const READ_BYTES: usize = 256 << 10;
 const RESTORE: &str =
     "restore snapshot.bin and manifest.bin together from a backup, or rebuild this node from another one";
+
+/// What becomes of the snapshot that a new one takes the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Previous {
+    Replaced,
+    Kept,
+}
 
 /// Replaces the snapshot of the directory by one whose content `body` writes. Durable on return; when it fails, or the
 /// process dies, the old one or the new one is there.
@@ -41,10 +55,33 @@ pub fn write(
     head: &Head,
     body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<Info, StorageError> {
+    write_next(dir, keyring, head, Previous::Replaced, body)
+}
+
+/// The same, but the old one is kept beside the new one until [`remove_older`] removes it.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_keeping(
+    dir: &DataDir,
+    keyring: &Keyring,
+    head: &Head,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Info, StorageError> {
+    write_next(dir, keyring, head, Previous::Kept, body)
+}
+
+fn write_next(
+    dir: &DataDir,
+    keyring: &Keyring,
+    head: &Head,
+    previous: Previous,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Info, StorageError> {
     let path = dir.snapshot();
-    let in_place = read_header(&path, keyring)?.map_or(0, |header| header.number);
+    let in_place = older::last(dir)?;
     let described = Manifest::load(dir, keyring)?.map_or(0, |manifest| manifest.number);
-    let number = in_place.max(described) + 1;
+    let number = in_place.as_ref().map_or(0, |last| last.header.number).max(described) + 1;
     let temporary = temporary(&path);
     let (header, info) = match fill(dir.disk(), &temporary, keyring, head, number, body) {
         Ok(filled) => filled,
@@ -56,6 +93,11 @@ pub fn write(
             return Err(error);
         }
     };
+    if previous == Previous::Kept
+        && let Some(last) = in_place.filter(|last| last.path == path)
+    {
+        older::set_aside(dir, &last)?;
+    }
     dir.disk().publish(&temporary, &path)?;
     Manifest::of(&header, info.size_bytes).store(dir, keyring)?;
     Ok(info)
@@ -67,26 +109,27 @@ pub fn write(
 /// `ENG-004`, `ENG-006`, `ENG-007`, `ENG-008` or `ENG-009` when snapshot or manifest are damaged or do not belong
 /// together, `ENG-002` for I/O. Damage of the content shows while it is read.
 pub fn load(dir: &DataDir, keyring: &Keyring) -> Result<Option<Reader<BufReader<File>>>, StorageError> {
-    let path = dir.snapshot();
-    let refuse = |code, message| Err(StorageError::new(code, message).in_file(&path).advise(RESTORE));
     let manifest = Manifest::load(dir, keyring)?;
-    if !path.exists() {
+    let Some(last) = older::last(dir)? else {
         return match manifest {
             None => Ok(None),
-            Some(_) => {
-                refuse(Code::ChecksumValidationFailure, "the snapshot that the manifest describes is missing")
-            }
+            Some(_) => Err(missing(dir)),
         };
-    }
-    let reader = open_file(&path, keyring)?;
+    };
+    let path = &last.path;
+    let refuse = |code, message| Err(StorageError::new(code, message).in_file(path).advise(RESTORE));
+    let reader = open_file(path, keyring)?;
     let header = reader.header();
     match manifest {
         Some(manifest) if manifest.number > header.number => {
+            if *path != dir.snapshot() {
+                return Err(missing(dir));
+            }
             refuse(Code::ManifestDeserializationFailure, "the manifest describes a newer snapshot")
         }
         Some(manifest) if manifest.number == header.number => {
             let size_bytes =
-                path.metadata().map_err(|source| StorageError::io("measure the file", &path, source))?.len();
+                path.metadata().map_err(|source| StorageError::io("measure the file", path, source))?.len();
             if manifest != Manifest::of(header, size_bytes) {
                 return refuse(
                     Code::ChecksumValidationFailure,
@@ -104,6 +147,19 @@ pub fn load(dir: &DataDir, keyring: &Keyring) -> Result<Option<Reader<BufReader<
             Ok(Some(reader))
         }
     }
+}
+
+fn missing(dir: &DataDir) -> StorageError {
+    let message = "the snapshot that the manifest describes is missing";
+    StorageError::new(Code::ChecksumValidationFailure, message).in_file(&dir.snapshot()).advise(RESTORE)
+}
+
+/// The last record that the snapshot of the directory covers, without reading its content; `None` without a snapshot.
+///
+/// # Errors
+/// As [`load`].
+pub fn covered(dir: &DataDir, keyring: &Keyring) -> Result<Option<RecordId>, StorageError> {
+    Ok(load(dir, keyring)?.and_then(|reader| reader.header().last))
 }
 
 /// Writes a snapshot to a file of its own, in a directory of the caller's choice. Durable on return but for the name of
@@ -129,13 +185,6 @@ pub fn open_file(path: &Path, keyring: &Keyring) -> Result<Reader<BufReader<File
     Reader::new(BufReader::with_capacity(READ_BYTES, file), keyring)
         .map(|reader| reader.of_file(path))
         .map_err(|error| error.in_file(path).advise(RESTORE))
-}
-
-fn read_header(path: &Path, keyring: &Keyring) -> Result<Option<Header>, StorageError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    Ok(Some(open_file(path, keyring)?.header().clone()))
 }
 
 fn fill(

@@ -88,7 +88,7 @@ pub(super) struct Header {
     pub(super) last: Option<RecordId>,
     pub(super) time_ms: u64,
     pub(super) salt: [u8; SALT_BYTES],
-    key_id: Uuid,
+    pub(super) key_id: Uuid,
 }
 
 impl Header {
@@ -103,6 +103,13 @@ impl Header {
         out.extend_from_slice(&self.time_ms.to_le_bytes());
         out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
         out.try_into().expect("the fields make up the header")
+    }
+
+    /// Reads the header of a snapshot; no key is needed for it.
+    pub(super) fn read(source: &mut impl Read) -> Result<Self, StorageError> {
+        let mut encoded = [0; HEADER_BYTES];
+        source.read_exact(&mut encoded).map_err(|error| ends_early(error, 0))?;
+        Self::decode(&encoded)
     }
 
     fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, StorageError> {
@@ -359,6 +366,17 @@ impl<R: Read> Reader<R> {
 
     pub(super) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The file it comes from.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// How many bytes of the file have been read and found authentic.
+    #[must_use]
+    pub fn offset_bytes(&self) -> u64 {
+        self.offset
     }
 
     /// What the snapshot turned out to be; `None` before its end has been read.

@@ -78,21 +78,24 @@ impl Root {
         sink.write_all(END)
     }
 
+    /// Reads only the beginning of an image: the last log entry it contains, and the time of its last batch in unix
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode_position(source: impl Read) -> Result<(Option<Sequence>, u64), DecodeError> {
+        Image { source, scratch: Vec::new() }.position()
+    }
+
     /// Reads an image and nothing after it. Many small reads: `source` should be buffered.
     ///
     /// # Errors
     /// [`DecodeError`], for anything that [`Root::encode`] does not write.
     pub fn decode(source: impl Read) -> Result<Self, DecodeError> {
         let mut image = Image { source, scratch: Vec::new() };
-        if image.array()? != *MAGIC {
-            return Err(DecodeError::Magic);
-        }
-        match image.array()? {
-            [FORMAT] => {}
-            [other] => return Err(DecodeError::Format(other)),
-        }
-        let mut root = Self { applied: Sequence::new(image.u64()?), ..Self::default() };
-        root.keys.advance(image.u64()?);
+        let (applied, time_ms) = image.position()?;
+        let mut root = Self { applied, ..Self::default() };
+        root.keys.advance(time_ms);
         root.access_revision = image.u64()?;
         for _ in 0..image.u64()? {
             let (name_len, content_len) = (image.u32()?, image.u32()?);
@@ -121,6 +124,18 @@ struct Image<R> {
 }
 
 impl<R: Read> Image<R> {
+    /// What comes first.
+    fn position(&mut self) -> Result<(Option<Sequence>, u64), DecodeError> {
+        if self.array()? != *MAGIC {
+            return Err(DecodeError::Magic);
+        }
+        match self.array()? {
+            [FORMAT] => {}
+            [other] => return Err(DecodeError::Format(other)),
+        }
+        Ok((Sequence::new(self.u64()?), self.u64()?))
+    }
+
     fn prepared(&mut self) -> Result<Prepared, DecodeError> {
         let restore = self.u64()?;
         let (parts, counted, touched_ms) = (self.u32()?, self.u64()?, self.u64()?);

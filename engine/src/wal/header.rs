@@ -46,7 +46,7 @@ pub(super) struct Header {
     pub(super) start: u64,
     pub(super) previous: Option<RecordId>,
     pub(super) supersedes: bool,
-    key_id: Uuid,
+    pub(super) key_id: Uuid,
     salt: [u8; SALT_BYTES],
 }
 

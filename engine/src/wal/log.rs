@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::header::SegmentKey;
 use super::record::{Record, RecordId};
-use super::scan::{self, Mark};
+use super::scan::{self, FIRST_FRAME, Mark};
 use crate::error::StorageError;
 
 /// A segment that holds live records, or the active one.
@@ -21,6 +21,7 @@ pub(super) struct Segment {
     /// Where its frames end.
     pub(super) end: u64,
     pub(super) key: Arc<SegmentKey>,
+    /// Empty in a segment that was not read when the log was opened.
     pub(super) marks: Vec<Mark>,
 }
 
@@ -44,7 +45,16 @@ pub(super) struct Log {
 /// Where records are to be had.
 pub(super) enum Source {
     Memory(Vec<Record>),
-    Disk { file: File, path: PathBuf, key: Arc<SegmentKey>, mark: Mark, end: u64, last: u64 },
+    Disk {
+        file: File,
+        path: PathBuf,
+        key: Arc<SegmentKey>,
+        mark: Mark,
+        /// Whether the mark is the beginning of a segment that nobody has looked into.
+        unread: bool,
+        end: u64,
+        last: u64,
+    },
 }
 
 impl Log {
@@ -128,7 +138,11 @@ impl Log {
         }
         let nth = self.segments.partition_point(|segment| segment.start <= from) - 1;
         let segment = &self.segments[nth];
-        let mark = segment.marks[segment.marks.partition_point(|mark| mark.index <= from) - 1];
+        let unread = segment.marks.is_empty();
+        let mark = match segment.marks.partition_point(|mark| mark.index <= from) {
+            0 => Mark { index: segment.start, ordinal: 1, offset: FIRST_FRAME },
+            behind => segment.marks[behind - 1],
+        };
         let file = File::open(&segment.path)
             .map_err(|source| StorageError::io("open the segment", &segment.path, source))?;
         Ok(Some(Source::Disk {
@@ -136,9 +150,34 @@ impl Log {
             path: segment.path.clone(),
             key: Arc::clone(&segment.key),
             mark,
+            unread,
             end: segment.end,
             last: segment.last.expect("a record was found in the segment"),
         }))
+    }
+
+    /// Reads the records from `from` to before `to_exclusive`, until their bodies exceed `bytes_max`, but at least one if
+    /// there is one. `log` is asked for each piece anew, so that it need not be held while the disk is waited for.
+    pub(super) fn read_pieces<L: std::ops::Deref<Target = Self>>(
+        log: impl Fn() -> L,
+        mut from: u64,
+        to_exclusive: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, StorageError> {
+        let mut out: Vec<Record> = Vec::new();
+        let mut bytes = 0;
+        from = from.max(log().first().unwrap_or(u64::MAX));
+        while from < to_exclusive && (out.is_empty() || bytes < bytes_max) {
+            let wanted = bytes_max - bytes.min(bytes_max);
+            let source = log().source(from, to_exclusive, wanted)?;
+            let Some(source) = source else { break };
+            let records = source.read(from, to_exclusive, wanted)?;
+            let Some(last) = records.last() else { break };
+            from = last.id.index + 1;
+            bytes += records.iter().map(|record| record.body.len()).sum::<usize>();
+            out.extend(records);
+        }
+        Ok(out)
     }
 
     /// Forgets the records from `index` on. Returns the files of the segments that hold nothing else.
@@ -186,6 +225,14 @@ impl Log {
         self.segments.back_mut().expect("there is always an active segment")
     }
 
+    /// The bytes of the finished segments that hold records in `after + 1..=up_to`.
+    pub(super) fn segment_bytes(&self, after: u64, up_to: u64) -> u64 {
+        let finished = self.segments.len().saturating_sub(1);
+        let within =
+            |segment: &&Segment| segment.start <= up_to && segment.last.is_some_and(|last| last > after);
+        self.segments.iter().take(finished).filter(within).map(|segment| segment.end).sum()
+    }
+
     pub(super) fn size_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.end).sum()
     }
@@ -201,7 +248,8 @@ impl Source {
     ) -> Result<Vec<Record>, StorageError> {
         match self {
             Self::Memory(records) => Ok(records),
-            Self::Disk { file, path, key, mark, end, last } => {
+            Self::Disk { file, path, key, mark, unread, end, last } => {
+                let mark = if unread { scan::locate(&file, &path, key.seed, mark, end, from)? } else { mark };
                 scan::read(file, &path, &key, mark, end, from..to_exclusive.min(last + 1), bytes_max)
             }
         }

@@ -28,6 +28,7 @@
 mod config;
 mod frame;
 mod header;
+mod history;
 mod log;
 mod name;
 mod origin;
@@ -46,11 +47,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use vaylix_proto::Code;
 
 pub use config::{Config, OnFatal, SyncPolicy};
 pub use frame::{BODY_BYTES_MAX, size_alone_bytes};
+pub use history::{History, SegmentInfo};
+pub(crate) use origin::KIND as ORIGIN;
 pub use record::{Record, RecordId};
 pub use recovery::{Recovery, TornTail};
 pub use shared::Completion;
@@ -60,6 +63,7 @@ use crate::error::StorageError;
 use crate::keyring::Keyring;
 use crate::layout::DataDir;
 use header::Header;
+use log::Log;
 use recovery::Opened;
 use shared::{Batch, QUEUE_BYTES_MAX, Reply, Shared, State, Work, size_bytes};
 use spare::Spare;
@@ -93,7 +97,22 @@ impl Wal {
         config: Config,
         keyring: Arc<Keyring>,
     ) -> Result<(Self, Recovery), StorageError> {
-        let Opened { mut log, number, vacant, recovery } = recovery::open(dir, &config, &keyring)?;
+        Self::open_behind(dir, config, keyring, 0)
+    }
+
+    /// The same, but finished segments wholly at or below the record `covered`, which a snapshot covers, are not read:
+    /// their names and headers are verified, and that they follow each other. Damage in them shows when they are read.
+    ///
+    /// # Errors
+    /// The log is refused, and nothing on disk changed, when it is damaged (`ENG-007`, `ENG-008`), incomplete or in
+    /// disorder (`ENG-014`), foreign or of an unknown format (`ENG-009`). `ENG-002` for I/O.
+    pub fn open_behind(
+        dir: &DataDir,
+        config: Config,
+        keyring: Arc<Keyring>,
+        covered: u64,
+    ) -> Result<(Self, Recovery), StorageError> {
+        let Opened { mut log, number, vacant, recovery } = recovery::open(dir, &config, &keyring, covered)?;
         let supersedes = vacant.as_ref().is_some_and(|vacant| vacant.supersedes);
         let header = Header::new(number, log.next().unwrap_or(FIRST_INDEX), log.last, supersedes, &keyring)?;
         let vacant = vacant.as_ref().map(|vacant| vacant.path.as_path());
@@ -177,23 +196,8 @@ impl Wal {
     /// # Errors
     /// `ENG-007`, `ENG-008` or `ENG-014` when a segment has been damaged since it was verified, `ENG-002` for I/O.
     pub fn read(&self, from: u64, to_exclusive: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
-        let mut out: Vec<Record> = Vec::new();
-        let mut bytes = 0;
-        let mut from = from.max(self.first_index().unwrap_or(u64::MAX));
-        while from < to_exclusive && (out.is_empty() || bytes < bytes_max) {
-            let source = self.0.shared.state.lock().log.source(
-                from,
-                to_exclusive,
-                bytes_max - bytes.min(bytes_max),
-            )?;
-            let Some(source) = source else { break };
-            let records = source.read(from, to_exclusive, bytes_max - bytes.min(bytes_max))?;
-            let Some(last) = records.last() else { break };
-            from = last.id.index + 1;
-            bytes += records.iter().map(|record| record.body.len()).sum::<usize>();
-            out.extend(records);
-        }
-        Ok(out)
+        let log = || MutexGuard::map(self.0.shared.state.lock(), |state| &mut state.log);
+        Log::read_pieces(log, from, to_exclusive, bytes_max)
     }
 
     /// Removes the records from `index` on. Durable on return. Nothing happens when there are none.
@@ -281,6 +285,12 @@ impl Wal {
         let state = self.0.shared.state.lock();
         let older = state.log.segments.len().checked_sub(segments + 2)?;
         state.log.segments[older].last
+    }
+
+    /// The bytes on disk of the finished segments that hold records behind `after`, up to and including `up_to`.
+    #[must_use]
+    pub fn segment_bytes(&self, after: u64, up_to: u64) -> u64 {
+        self.0.shared.state.lock().log.segment_bytes(after, up_to)
     }
 
     /// Figures about the log.

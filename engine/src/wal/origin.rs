@@ -13,7 +13,7 @@ use crate::error::StorageError;
 use crate::keyring::Keyring;
 use crate::layout::DataDir;
 
-const KIND: Kind = Kind {
+pub(crate) const KIND: Kind = Kind {
     magic: b"VXWALORG",
     name: "the origin of the log",
     advice: "restore the directory from a backup, or rebuild this node from another one",

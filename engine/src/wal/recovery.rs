@@ -13,6 +13,8 @@
 //! | active segment with records | a torn tail is cut off; the segment is sealed |
 //! | no active segment | fine: a rotation was interrupted |
 //! | anything else that does not fit | refused with code, file, offset and advice |
+//!
+//! Finished segments that a snapshot covers are judged by name and header, if the next segment proves how they end.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -25,13 +27,14 @@ use vaylix_proto::Code;
 use super::header::{Header, SegmentKey};
 use super::log::{Log, Segment, remove_all};
 use super::name::Name;
-use super::record::RecordId;
-use super::scan::{self, Scanned};
+use super::record::{Record, RecordId};
+use super::scan::{self, Scanned, Watch};
 use super::sector::SECTOR_BYTES;
 use super::{Config, origin};
 use crate::error::StorageError;
 use crate::keyring::Keyring;
 use crate::layout::DataDir;
+use crate::progress::Progress;
 
 /// What was found when the log was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,10 +58,10 @@ pub struct TornTail {
     pub offset: u64,
 }
 
-struct Found {
-    path: PathBuf,
-    name: Name,
-    header: Header,
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) name: Name,
+    pub(super) header: Header,
     /// The first index that a segment of a higher number supersedes.
     below: u64,
 }
@@ -66,6 +69,11 @@ struct Found {
 impl Found {
     fn is_active(&self) -> bool {
         matches!(self.name, Name::Active { .. })
+    }
+
+    /// Whether it is finished and holds nothing behind the record `covered`, and all of it counts.
+    fn is_covered(&self, covered: u64) -> bool {
+        matches!(self.name, Name::Sealed { end, .. } if end <= covered && end < self.below)
     }
 
     fn refuse(&self, message: impl Into<String>) -> StorageError {
@@ -78,23 +86,23 @@ impl Found {
 
 /// The segments, in the order of the log.
 #[derive(Default)]
-struct Judged {
-    live: Vec<Live>,
-    stale: Vec<Stale>,
+pub(super) struct Judged {
+    pub(super) live: Vec<Live>,
+    pub(super) stale: Vec<Stale>,
 }
 
 /// A segment that holds nothing any more.
-struct Stale {
-    path: PathBuf,
+pub(super) struct Stale {
+    pub(super) path: PathBuf,
     /// Whether records are in it that only a later segment supersedes.
     overhangs: bool,
 }
 
 /// A segment that counts.
-struct Live {
-    found: Found,
-    key: Arc<SegmentKey>,
-    scanned: Scanned,
+pub(super) struct Live {
+    pub(super) found: Found,
+    pub(super) key: Arc<SegmentKey>,
+    pub(super) scanned: Scanned,
 }
 
 /// A log that waits for its active segment.
@@ -113,28 +121,65 @@ pub(super) struct Vacant {
     pub(super) supersedes: bool,
 }
 
-/// Opens the log of the directory.
-pub(super) fn open(dir: &DataDir, config: &Config, keyring: &Keyring) -> Result<Opened, StorageError> {
-    let Listing { mut segments, leftovers } = list(&dir.wal())?;
-    let purged = match origin::load(dir, keyring)? {
-        Some(purged) => purged,
-        None => {
-            if let Some(path) = segments.first().map(|found| found.path.clone()).or_else(|| dir.sealed_file())
-            {
-                return Err(StorageError::new(
-                    Code::WalDeserializationFailure,
-                    format!(
-                        "the origin of the log is missing, but {} exists: the log was lost",
-                        path.display()
-                    ),
-                )
-                .in_file(&dir.wal_origin())
-                .advise("restore the directory from a backup, or rebuild this node from another one"));
-            }
-            origin::store(dir, keyring, None)?;
-            None
+/// What was found before anything was changed.
+pub(super) struct Examined {
+    /// Whether there has never been a log.
+    pub(super) fresh: bool,
+    pub(super) judged: Judged,
+    pub(super) recovery: Recovery,
+    leftovers: Vec<PathBuf>,
+    /// Of the next segment.
+    number: u64,
+}
+
+/// Opens the log of the directory. Finished segments wholly at or below `covered` are not read.
+pub(super) fn open(
+    dir: &DataDir,
+    config: &Config,
+    keyring: &Keyring,
+    covered: u64,
+) -> Result<Opened, StorageError> {
+    let examined = examine(dir, keyring, covered, &mut |_| Ok(()))?;
+    let Examined { fresh, judged: Judged { live, stale }, recovery, leftovers, number } = examined;
+    if fresh {
+        origin::store(dir, keyring, None)?;
+    }
+    if let Some(torn) = &recovery.torn_tail {
+        tracing::warn!(file = %torn.file.display(), offset = torn.offset, "cut off a torn tail: a write that never completed");
+    }
+    repair(dir, &leftovers, &stale)?;
+    let (mut kept, mut vacant) = (VecDeque::new(), None);
+    for live in live {
+        match seal(dir, live)? {
+            Kept::Segment(segment) => kept.push_back(segment),
+            Kept::Vacant(found) => vacant = Some(found),
         }
-    };
+    }
+    let log = Log::new(recovery.purged, recovery.last, kept, config.tail_bytes_max);
+    Ok(Opened { log, number, vacant, recovery })
+}
+
+/// Judges the log of the directory and changes nothing. `visit` sees every record that is read and counts.
+pub(super) fn examine(
+    dir: &DataDir,
+    keyring: &Keyring,
+    covered: u64,
+    visit: &mut dyn FnMut(&Record) -> Result<(), StorageError>,
+) -> Result<Examined, StorageError> {
+    let Listing { mut segments, leftovers } = list(&dir.wal())?;
+    let origin = origin::load(dir, keyring)?;
+    if origin.is_none()
+        && let Some(path) = segments.first().map(|found| found.path.clone()).or_else(|| dir.sealed_file())
+    {
+        return Err(StorageError::new(
+            Code::WalDeserializationFailure,
+            format!("the origin of the log is missing, but {} exists: the log was lost", path.display()),
+        )
+        .in_file(&dir.wal_origin())
+        .advise("restore the directory from a backup, or rebuild this node from another one"));
+    }
+    let fresh = origin.is_none();
+    let purged = origin.flatten();
     if segments.is_empty()
         && purged.is_none()
         && let Some(path) = dir.sealed_file()
@@ -148,28 +193,24 @@ pub(super) fn open(dir: &DataDir, config: &Config, keyring: &Keyring) -> Result<
     }
     order(&mut segments)?;
     let number = segments.last().map_or(1, |newest| newest.header.number + 1);
-    let Judged { live, stale } = judge(segments, purged, keyring)?;
+    let mut total = 0;
+    for found in segments.iter().filter(|found| !found.is_covered(covered)) {
+        total += scan::file_len(&found.path)?;
+    }
+    let mut watch = Watch { progress: Progress::bytes("reading the log", total), visit };
+    let judged = judge(segments, purged, keyring, covered, &mut watch)?;
 
+    let live = &judged.live;
     let last = live.iter().rev().find_map(|live| live.scanned.live_last).or(purged);
-    let mut recovery = Recovery { last, purged, ..Recovery::default() };
-    repair(dir, &leftovers, &stale)?;
-    let (mut kept, mut vacant) = (VecDeque::new(), None);
-    for live in live {
-        if live.scanned.torn {
-            let torn = TornTail { file: live.found.path.clone(), offset: live.scanned.end };
-            tracing::warn!(file = %torn.file.display(), offset = torn.offset, "cut off a torn tail: a write that never completed");
-            recovery.torn_tail = Some(torn);
-        }
-        match seal(dir, live)? {
-            Kept::Segment(segment) => kept.push_back(segment),
-            Kept::Vacant(found) => vacant = Some(found),
-        }
-    }
-    let log = Log::new(purged, last, kept, config.tail_bytes_max);
-    if let (Some(first), Some(last)) = (log.first(), last) {
-        recovery.records = last.index - first + 1;
-    }
-    Ok(Opened { log, number, vacant, recovery })
+    let torn = live.iter().find(|live| live.scanned.torn);
+    let torn_tail = torn.map(|torn| TornTail { file: torn.found.path.clone(), offset: torn.scanned.end });
+    let first = match purged {
+        Some(purged) => Some(purged.index + 1),
+        None => live.first().map(|live| live.found.header.start),
+    };
+    let records = first.zip(last).map_or(0, |(first, last)| (last.index + 1).saturating_sub(first));
+    let recovery = Recovery { records, last, purged, torn_tail };
+    Ok(Examined { fresh, judged, recovery, leftovers, number })
 }
 
 struct Listing {
@@ -180,7 +221,11 @@ struct Listing {
 fn list(directory: &Path) -> Result<Listing, StorageError> {
     let failed = |source| StorageError::io("list the directory", directory, source);
     let mut listing = Listing { segments: Vec::new(), leftovers: Vec::new() };
-    for entry in fs::read_dir(directory).map_err(failed)? {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(listing),
+        result => result.map_err(failed)?,
+    };
+    for entry in entries {
         let path = entry.map_err(failed)?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
         match (extension, path.file_name().and_then(|name| name.to_str()).and_then(Name::parse)) {
@@ -239,7 +284,13 @@ fn order(segments: &mut [Found]) -> Result<(), StorageError> {
 }
 
 /// Verifies every segment that counts and that they follow each other.
-fn judge(segments: Vec<Found>, purged: Option<RecordId>, keyring: &Keyring) -> Result<Judged, StorageError> {
+fn judge(
+    segments: Vec<Found>,
+    purged: Option<RecordId>,
+    keyring: &Keyring,
+    covered: u64,
+    watch: &mut Watch<'_>,
+) -> Result<Judged, StorageError> {
     let gone = |index: u64| purged.is_some_and(|purged| index <= purged.index);
     let Judged { mut live, mut stale } = Judged::default();
     // The last record so far; `None` while nothing says where the log begins.
@@ -257,7 +308,7 @@ fn judge(segments: Vec<Found>, purged: Option<RecordId>, keyring: &Keyring) -> R
         }
         if found.is_active() && segments.peek().is_some() {
             let key = found.header.key(keyring, &found.path)?;
-            let scanned = scan::active(&found.path, &found.header, &key, below)?;
+            let scanned = scan::active(&found.path, &found.header, &key, below, watch)?;
             if scanned.last.is_some() || scanned.torn {
                 return Err(found.refuse("ambiguous log: found 2 active segments"));
             }
@@ -282,9 +333,13 @@ fn judge(segments: Vec<Found>, purged: Option<RecordId>, keyring: &Keyring) -> R
         }
         let key = Arc::new(found.header.key(keyring, &found.path)?);
         let scanned = match found.name {
-            Name::Active { .. } => scan::active(&found.path, &found.header, &key, below)?,
+            Name::Active { .. } => scan::active(&found.path, &found.header, &key, below, watch)?,
             Name::Sealed { end, .. } => {
-                let scanned = scan::sealed(&found.path, &found.header, &key, below)?;
+                let proved = segments.peek().and_then(|next| next.header.previous);
+                let scanned = match proved.filter(|last| last.index == end && found.is_covered(covered)) {
+                    Some(last) => scan::unread(&found.path, last)?,
+                    None => scan::sealed(&found.path, &found.header, &key, below, watch)?,
+                };
                 match scanned.last {
                     None => return Err(found.refuse("sealed segment is empty")),
                     Some(last) if last.index != end => {

@@ -11,6 +11,7 @@ use super::header::{Header, SegmentKey};
 use super::record::{Record, RecordId};
 use super::sector::{self, SECTOR_BYTES, Sector};
 use crate::error::StorageError;
+use crate::progress::Progress;
 
 const READ_BYTES: usize = 256 << 10;
 /// A segment remembers the place of a frame every so many bytes.
@@ -34,6 +35,13 @@ pub(super) fn mark(marks: &mut Vec<Mark>, frame: Mark) {
     }
 }
 
+/// Who watches while segments are read.
+pub(super) struct Watch<'a> {
+    pub(super) progress: Progress,
+    /// Sees every record that counts; an error ends the reading and is told with its file and offset.
+    pub(super) visit: &'a mut dyn FnMut(&Record) -> Result<(), StorageError>,
+}
+
 /// What a segment holds.
 #[derive(Default)]
 pub(super) struct Scanned {
@@ -48,19 +56,36 @@ pub(super) struct Scanned {
     pub(super) marks: Vec<Mark>,
 }
 
+/// What is said of a finished segment that is not read: its name gives its last record, and the header of the next
+/// segment proves it.
+pub(super) fn unread(path: &Path, last: RecordId) -> Result<Scanned, StorageError> {
+    let end = file_len(path)?;
+    if end <= FIRST_FRAME || end % SECTOR_BYTES as u64 != 0 {
+        let message = "a finished segment that does not end with a record";
+        return Err(StorageError::new(Code::WalDeserializationFailure, message)
+            .in_file(path)
+            .at(end)
+            .advise(RESTORE));
+    }
+    Ok(Scanned { last: Some(last), live_last: Some(last), end, ..Scanned::default() })
+}
+
 /// Reads a finished segment: frames from the header to the last byte, nothing else.
 pub(super) fn sealed(
     path: &Path,
     header: &Header,
     key: &SegmentKey,
     below: u64,
+    watch: &mut Watch<'_>,
 ) -> Result<Scanned, StorageError> {
     let len = file_len(path)?;
     let mut scan = Scan::new(path, header, key, below)?;
     while scan.found.end < len {
-        if let Err(broken) = scan.frame()? {
+        let at = scan.found.end;
+        if let Err(broken) = scan.frame(watch)? {
             return Err(broken.refuse(path));
         }
+        watch.progress.advance(scan.found.end - at);
     }
     Ok(scan.found)
 }
@@ -71,14 +96,19 @@ pub(super) fn active(
     header: &Header,
     key: &SegmentKey,
     below: u64,
+    watch: &mut Watch<'_>,
 ) -> Result<Scanned, StorageError> {
     let mut scan = Scan::new(path, header, key, below)?;
-    while scan.frame()?.is_ok() {}
+    let mut at = scan.found.end;
+    while scan.frame(watch)?.is_ok() {
+        watch.progress.advance(scan.found.end - at);
+        at = scan.found.end;
+    }
     scan.found.torn = tail(path, scan.found.end, scan.ordinal, key.seed)?;
     Ok(scan.found)
 }
 
-fn file_len(path: &Path) -> Result<u64, StorageError> {
+pub(super) fn file_len(path: &Path) -> Result<u64, StorageError> {
     std::fs::metadata(path)
         .map(|metadata| metadata.len())
         .map_err(|source| StorageError::io("measure the file", path, source))
@@ -106,7 +136,7 @@ impl<'a> Scan<'a> {
 
     /// Takes the next frame. The inner error means that its sectors are not all there and whole; everything else that
     /// is wrong with it is an outer error.
-    fn frame(&mut self) -> Result<Result<(), Broken>, StorageError> {
+    fn frame(&mut self, watch: &mut Watch<'_>) -> Result<Result<(), Broken>, StorageError> {
         let offset = self.sectors.offset;
         let payload = match self.sectors.frame(self.ordinal, self.key.seed)? {
             Ok(payload) => payload,
@@ -120,6 +150,9 @@ impl<'a> Scan<'a> {
         if first.index != self.index {
             let message = format!("non-contiguous records: expected {}, found {}", self.index, first.index);
             return Err(refuse(Code::WalDeserializationFailure, &message));
+        }
+        for record in records.iter().filter(|record| record.id.index < self.below) {
+            (watch.visit)(record).map_err(|error| error.in_file(self.path).at(offset))?;
         }
         mark(&mut self.found.marks, Mark { index: first.index, ordinal: self.ordinal, offset });
         if let Some(live) = records.iter().rev().find(|record| record.id.index < self.below) {
@@ -281,6 +314,60 @@ impl<'a> Sectors<'a> {
             expected = Some(sector::Place { part: place.part + 1, ..place });
         }
     }
+}
+
+/// Finds a frame at or before the record `index` in a finished segment that begins with `first`, by halving: each sector
+/// says which part of its frame it is, and each frame which record it begins with. What that says is not proved here but
+/// when the frame is read; where it makes no sense, the search ends and the reader comes upon the damage.
+pub(super) fn locate(
+    mut file: &File,
+    path: &Path,
+    seed: u32,
+    first: Mark,
+    end: u64,
+    index: u64,
+) -> Result<Mark, StorageError> {
+    const SECTOR: u64 = SECTOR_BYTES as u64;
+    let mut sector_at = |offset: u64| -> Result<Option<(sector::Place, Option<u64>)>, StorageError> {
+        let mut bytes = [0; SECTOR_BYTES];
+        let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            result => {
+                result.map_err(|source| StorageError::io("read the segment", path, source).at(offset))?;
+            }
+        }
+        Ok(match sector::read(&bytes, seed) {
+            Sector::Whole(place, payload) => {
+                Some((place, payload.first_chunk().map(|index| u64::from_le_bytes(*index))))
+            }
+            Sector::Zero | Sector::Damaged => None,
+        })
+    };
+    let mut low = first;
+    let mut high = end;
+    while high.saturating_sub(low.offset) > MARK_STRIDE_BYTES {
+        let middle = low.offset + (high - low.offset) / 2 / SECTOR * SECTOR;
+        let Some((place, _)) = sector_at(middle)? else { break };
+        // Where the frame begins that the sector belongs to; when that is the lowest one, the frame behind it.
+        let begin = middle.checked_sub(u64::from(place.part) * SECTOR);
+        let begin = match begin {
+            Some(begin) if begin == low.offset => begin + u64::from(place.parts) * SECTOR,
+            Some(begin) => begin,
+            None => break,
+        };
+        if begin <= low.offset || begin >= high {
+            break;
+        }
+        match sector_at(begin)? {
+            Some((sector::Place { ordinal, part: 0, .. }, Some(found))) if found <= index => {
+                low = Mark { index: found, ordinal, offset: begin };
+            }
+            Some((sector::Place { part: 0, .. }, Some(_))) => high = begin,
+            _ => break,
+        }
+    }
+    Ok(low)
 }
 
 /// Reads records from a segment, beginning with the frame at `mark`: those from `from` to `to_exclusive`, until they

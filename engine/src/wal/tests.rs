@@ -1,6 +1,7 @@
 //! Tests of the log as a whole. The parts below share these tools.
 
 mod basics;
+mod covered;
 mod crashes;
 mod damage;
 mod policies;

@@ -1,0 +1,99 @@
+//! `vaylix healthcheck`: asks a running server, for whoever supervises it.
+//!
+//! Liveness is a `PING`, which needs no login. Readiness is what `HEALTH` says, which needs one unless authentication is
+//! off.
+
+use std::time::Duration;
+
+use vaylix_dataplane::client::{Config, Connection, Credentials, Error};
+use vaylix_proto::{Command, Reply};
+
+use crate::error::ServerError;
+use crate::flags::{Given, Healthcheck, HealthcheckKind};
+
+/// The name by which a server knows that no client has come.
+const CLIENT_NAME: &str = "vaylix-healthcheck";
+
+pub(crate) fn run(wanted: &Healthcheck, given: &Given) -> Result<(), ServerError> {
+    let config = config(wanted, given)?;
+    let timeout = Duration::from_millis(wanted.timeout_ms);
+    let kind = wanted.kind;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServerError::Runtime)?
+        .block_on(async move {
+            tokio::time::timeout(timeout, probe(kind, &config)).await.unwrap_or_else(|_| {
+                let address = config.address();
+                Err(failed(format!("no answer from {address} within {} ms", timeout.as_millis())))
+            })
+        })
+}
+
+fn config(wanted: &Healthcheck, given: &Given) -> Result<Config, ServerError> {
+    let flags = &given.flags;
+    let user = wanted.user.clone().or_else(|| given.user_configured.then(|| flags.user.clone()));
+    let password =
+        wanted.password.clone().or_else(|| given.password_configured.then(|| flags.password.clone()));
+    let credentials = match (wanted.kind, user, password) {
+        (HealthcheckKind::Liveness, ..) | (_, None, None) => None,
+        (HealthcheckKind::Readiness, Some(user), Some(password)) => Some(Credentials::new(user, password)),
+        (HealthcheckKind::Readiness, ..) => {
+            let message = "healthcheck authentication requires both username and password";
+            return Err(ServerError::Arguments(message.to_owned()));
+        }
+    };
+    Ok(Config {
+        host: wanted.host.clone(),
+        port: wanted.port.unwrap_or(flags.port),
+        credentials,
+        compression: false,
+        client_name: CLIENT_NAME.to_owned(),
+        // The time for all of it comes first.
+        connect_timeout: Duration::from_millis(wanted.timeout_ms).saturating_mul(2),
+        ..Config::default()
+    })
+}
+
+async fn probe(kind: HealthcheckKind, config: &Config) -> Result<(), ServerError> {
+    let address = config.address();
+    if let Err(error) = tokio::net::lookup_host((config.host.as_str(), config.port)).await {
+        return Err(failed(format!("failed to resolve {address}: {error}")));
+    }
+    let mut connection = match Connection::connect(config).await {
+        Err(Error::Connect(error)) => {
+            return Err(failed(format!("failed to connect to {address}: {error}")));
+        }
+        result => result.map_err(ServerError::Probe)?,
+    };
+    match kind {
+        HealthcheckKind::Liveness => match connection.call(&Command::Ping { message: None }).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(failed("liveness probe returned status Error".to_owned())),
+            Err(error) => Err(ServerError::Probe(error)),
+        },
+        HealthcheckKind::Readiness => readiness(&mut connection, config).await,
+    }
+}
+
+async fn readiness(connection: &mut Connection, config: &Config) -> Result<(), ServerError> {
+    if connection.log_in(config).await.map_err(ServerError::Probe)?.is_err() {
+        return Err(failed("authentication probe returned status Error".to_owned()));
+    }
+    let reply = connection.call(&Command::Health).await.map_err(ServerError::Probe)?;
+    let Ok(Reply::Entries(entries)) = reply else {
+        return Err(failed("readiness probe returned status Error".to_owned()));
+    };
+    let ready = entries.iter().find(|entry| entry.name == "ready").map(|entry| &entry.value);
+    match ready {
+        Some(value) if value.as_ref() == b"true" => Ok(()),
+        Some(value) => {
+            Err(failed(format!("readiness probe returned ready={}", String::from_utf8_lossy(value))))
+        }
+        None => Err(failed("readiness probe returned no field ready".to_owned())),
+    }
+}
+
+fn failed(detail: String) -> ServerError {
+    ServerError::Healthcheck(detail)
+}
