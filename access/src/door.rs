@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use vaylix_consensus::{Node, Payload, Proposal, ProposeError, Role};
+use vaylix_engine::BackupDir;
 use vaylix_engine::state::{Reader, Root};
 use vaylix_proto::{Command, ErrorReply};
 
@@ -14,7 +15,9 @@ use crate::admission::{Admission, Admitted, Standing, Transaction, Way};
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
-use crate::limits::{ADMISSIONS_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX};
+use crate::limits::{
+    ADMISSIONS_MAX, BACKUP_FILES_AT_ONCE_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX,
+};
 use crate::password::Hasher;
 use crate::policy::Policy;
 use crate::quota;
@@ -46,6 +49,9 @@ pub(crate) struct Inner {
     pub(crate) hasher: Hasher,
     /// The work on logical backups.
     pub(crate) documents: Turns,
+    /// Where backup files live, and the work on them.
+    pub(crate) backups: BackupDir,
+    pub(crate) backup_files: Turns,
     /// The reads of many keys.
     pub(crate) long_reads: Turns,
     policy: ArcSwap<Policy>,
@@ -80,7 +86,7 @@ impl Door {
     /// `SRV-026` when access records are unreadable, `SRV-009` when hashing fails, or why the administrator
     /// could not be stored.
     pub async fn open(node: Node, settings: Settings) -> Result<Self, OpenError> {
-        let Settings { authentication, limits, report } = settings;
+        let Settings { authentication, limits, backups, report } = settings;
         let (administrator, accepts_well_known) = match authentication {
             Authentication::Required { administrator, accepts_well_known } => {
                 (Some(administrator), accepts_well_known)
@@ -96,6 +102,8 @@ impl Door {
             counters: Counters::default(),
             hasher: Hasher::new().await?,
             documents: Turns::new(DOCUMENTS_AT_ONCE_MAX),
+            backups,
+            backup_files: Turns::new(BACKUP_FILES_AT_ONCE_MAX),
             long_reads: Turns::new(LONG_READS_AT_ONCE_MAX),
             policy: ArcSwap::default(),
             administrator_taken_over: AtomicBool::new(false),

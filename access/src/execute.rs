@@ -220,11 +220,18 @@ impl Door {
             Command::MaintenanceStatus => Ok(self.maintenance_status()),
             Command::Save | Command::Snapshot => self.snapshot().await,
             Command::Backup => self.backup().await,
+            Command::BackupTo { path } => self.backup_to(path).await,
             Command::BackupVerify(Dump::Inline(document)) => self.verify_backup(document).await,
+            Command::BackupVerify(Dump::File(path)) => self.verify_backup_from(path).await,
             Command::RestoreCheck(Dump::Inline(document)) => self.check_restore(document).await,
+            Command::RestoreCheck(Dump::File(path)) => self.check_restore_from(path).await,
             Command::Restore(Dump::Inline(document)) => {
                 let document = document.clone();
                 self.restore(admitted, &document).await
+            }
+            Command::Restore(Dump::File(path)) => {
+                let path = path.clone();
+                self.restore_from(admitted, &path).await
             }
             Command::CreateUser { .. }
             | Command::AlterUserPassword { .. }

@@ -23,6 +23,7 @@
 mod administer;
 mod admission;
 mod backup;
+mod backup_files;
 mod bucket;
 mod change;
 mod counters;

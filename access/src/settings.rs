@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vaylix_engine::BackupDir;
 use vaylix_proto::Text;
 
 use crate::bucket::Rate;
@@ -98,6 +99,8 @@ pub struct Settings {
     pub authentication: Authentication,
     /// What is too large.
     pub limits: Limits,
+    /// Where backup files live.
+    pub backups: BackupDir,
     /// Facts of other parts of the server that INFO and the status commands show.
     pub report: Report,
 }

@@ -14,7 +14,7 @@
 //! Absences: nothing here opens a socket (peers are reached through a [`PeerTransport`]) or touches a file
 //! (the engine does), and nothing knows users or permissions: an access revision is a number here.
 
-mod background;
+pub mod background;
 mod clock;
 mod config;
 mod error;
@@ -40,7 +40,7 @@ pub use error::{LeaderHint, ProposeError, ReadError, RotationError, SnapshotErro
 pub use identity::{ClusterId, Identity, NodeId};
 pub use node::Node;
 pub use proposal::{Payload, Proposal};
-pub use queue::Pending;
+pub use queue::{Pending, Restoration};
 pub use status::{
     BatchStatus, KeyStatus, Recovery, Role, SnapshotCounts, SnapshotStatus, Status, SweepStatus,
 };

@@ -17,7 +17,7 @@ use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::proposal::Proposal;
-use crate::queue::{self, Pending, Queue};
+use crate::queue::{self, Pending, Queue, Restoration};
 use crate::raft::machine::Machine;
 use crate::raft::start::{Started, start};
 use crate::raft::{self, Raft};
@@ -175,6 +175,12 @@ impl Node {
     /// to any key.
     pub async fn submit(&self, proposal: Proposal) -> Pending {
         self.0.queue.submit(proposal).await
+    }
+
+    /// Begins to replace the whole keyspace by entries that are handed over in parts, for what is too large to be held
+    /// in memory twice. Waits until no other such restore is being prepared.
+    pub async fn begin_restore(&self) -> Restoration {
+        self.0.queue.begin_restore().await
     }
 
     /// A linearizable view: it has everything that was acknowledged by anyone before the call.

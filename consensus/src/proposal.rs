@@ -1,6 +1,7 @@
 //! What callers propose, and how it becomes an operation of the log.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use vaylix_engine::op::{Op, RestoreEntry, SystemChange};
 use vaylix_engine::state::ApplyError;
@@ -47,7 +48,7 @@ pub enum Payload {
 #[derive(Debug)]
 pub(crate) enum Change {
     Proposed(Payload),
-    RestorePart { restore: u64, part: u32, entries: Vec<RestoreEntry<'static>> },
+    RestorePart { restore: u64, part: u32, entries: Arc<Vec<RestoreEntry<'static>>> },
     RestoreCommit { restore: u64, parts: u32 },
     Sweep { limit: u32 },
 }
@@ -110,9 +111,8 @@ impl Change {
     /// About how many bytes it takes in the log.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Proposed(Payload::Restore(entries)) | Self::RestorePart { entries, .. } => {
-                entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
-            }
+            Self::Proposed(Payload::Restore(entries)) => restore_bytes(entries),
+            Self::RestorePart { entries, .. } => restore_bytes(entries),
             _ => self.op().size_estimate_bytes(),
         }
     }
@@ -137,6 +137,10 @@ pub(crate) fn restore_parts(entries: Vec<RestoreEntry<'static>>) -> Vec<Vec<Rest
 
 fn frees(command: &Command) -> bool {
     matches!(command, Command::Del { .. } | Command::GetDel { .. } | Command::Clear)
+}
+
+fn restore_bytes(entries: &[RestoreEntry<'_>]) -> usize {
+    entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
 }
 
 fn step(command: &Command) -> Op<'_> {

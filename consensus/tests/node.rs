@@ -346,6 +346,70 @@ fn a_restore_replaces_everything() {
     });
 }
 
+fn part(keys: std::ops::Range<usize>) -> Vec<RestoreEntry<'static>> {
+    let entry = |i: usize| RestoreEntry {
+        key: format!("k{i}").into(),
+        value: vec![7; 10].into(),
+        expires_at_ms: None,
+        version: 7,
+    };
+    keys.map(entry).collect()
+}
+
+#[test]
+fn a_restore_in_parts_changes_nothing_until_it_is_committed() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("old", "1"))).await.unwrap();
+        let mut restoration = node.begin_restore().await;
+        restoration.add(part(0..10)).await.unwrap();
+        node.propose(command(set("between", "1"))).await.unwrap();
+        restoration.add(part(5..15)).await.unwrap();
+        assert_eq!(node.local().reader.root().len(), 2);
+        // Admitted under rules that have changed: the caller may come again.
+        assert_eq!(restoration.commit(99).await, Err(ProposeError::Stale));
+        assert_eq!(restoration.commit(0).await, Ok(Reply::Count(20)));
+        assert_eq!(node.local().reader.root().len(), 15);
+        drop(restoration);
+
+        // One is prepared at a time, and one that is given up is as if it had never been.
+        let mut abandoned = node.begin_restore().await;
+        abandoned.add(part(0..1)).await.unwrap();
+        let mut next = std::pin::pin!(node.begin_restore());
+        assert!(now_or_never(next.as_mut()).await.is_none());
+        abandoned.abandon().await.unwrap();
+        let mut next = next.await;
+        next.add(part(0..3)).await.unwrap();
+        assert_eq!(node.local().reader.root().len(), 15);
+        assert_eq!(next.commit(0).await, Ok(Reply::Count(3)));
+        drop(next);
+
+        let mut interrupted = node.begin_restore().await;
+        interrupted.add(part(0..7)).await.unwrap();
+    });
+    // A crash in the middle.
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.local().reader.root().len(), 3);
+        let mut restoration = node.begin_restore().await;
+        restoration.add(Vec::new()).await.unwrap();
+        assert_eq!(restoration.commit(0).await, Ok(Reply::Count(0)));
+        assert!(node.local().reader.root().is_empty());
+    });
+}
+
+/// What a future yields if it takes no waiting.
+async fn now_or_never<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match future.as_mut().poll(context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
 #[test]
 fn expired_keys_are_hidden_at_once_and_swept_through_the_log() {
     let temp = TempDir::new().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
+pub mod backups;
 mod blob;
 pub mod content;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub mod verify;
 pub mod vote;
 pub mod wal;
 
+pub use backups::BackupDir;
 pub use error::StorageError;
 pub use kek::Kek;
 pub use keyring::Keyring;

@@ -21,7 +21,8 @@ pub(crate) enum ServerError {
     Start(StartError),
     /// The access rules cannot be read or the administrator cannot be stored.
     Open(OpenError),
-    /// A subcommand cannot do its work on a data directory, or the file of a key-encryption key cannot be read.
+    /// The backup directory cannot be used, a subcommand cannot do its work on a data directory, or the file of a
+    /// key-encryption key cannot be read.
     Storage(StorageError),
     /// A health check found the server not alive or not ready.
     Healthcheck(String),

@@ -60,6 +60,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "VAYLIX_DATA_DIR", default_value = "./default.vaylix", help_heading = STORAGE)]
     pub(crate) data_dir: PathBuf,
 
+    /// Where backup files are written and read; created when missing [default: `backups` in the data directory].
+    #[arg(long, env = "VAYLIX_BACKUP_DIR", help_heading = STORAGE)]
+    pub(crate) backup_dir: Option<PathBuf>,
+
     /// When a write counts as done. `sync`: it is on disk. `flush` and `buffered` are UNSAFE: the operating
     /// system has it, and a power failure can lose what was acknowledged.
     #[arg(long, env = "VAYLIX_WAL_SYNC", value_enum, default_value_t = WalSync::Sync, help_heading = STORAGE)]
@@ -331,8 +335,6 @@ pub(crate) struct NotAvailable {
     tls_key: Option<PathBuf>,
     #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", help_heading = REFUSED)]
     tls_client_ca: Option<PathBuf>,
-    #[arg(long, env = "VAYLIX_BACKUP_DIR", help_heading = REFUSED)]
-    backup_dir: Option<PathBuf>,
     #[arg(long, env = "VAYLIX_AUTH_FAILURE_WINDOW_SECONDS", help_heading = REFUSED)]
     auth_failure_window_seconds: Option<u64>,
     #[arg(long, env = "VAYLIX_AUTH_FAILURE_LIMIT", help_heading = REFUSED)]

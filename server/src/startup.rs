@@ -10,9 +10,9 @@ use tracing::{info, warn};
 use vaylix_access::{Administrator, Authentication, Door, Limits, Rate, Report, Secret, Settings};
 use vaylix_consensus::Node;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
-use vaylix_engine::Kek;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
+use vaylix_engine::{BackupDir, Kek};
 use vaylix_proto::Text;
 use vaylix_proto::frame::FRAME_LEN_MAX;
 
@@ -132,13 +132,17 @@ impl Config {
         }
     }
 
-    fn report(&self, address: SocketAddr) -> Report {
+    fn backup_dir(&self) -> PathBuf {
+        self.flags.backup_dir.clone().unwrap_or_else(|| self.flags.data_dir.join("backups"))
+    }
+
+    fn report(&self, address: SocketAddr, backups: &BackupDir) -> Report {
         let flags = &self.flags;
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             git_sha: env!("VAYLIX_GIT_SHA").to_owned(),
             data_dir: flags.data_dir.clone(),
-            backup_dir: flags.data_dir.join("backups"),
+            backup_dir: backups.path().to_owned(),
             node_id: flags.node_id.clone(),
             group_id: flags.replication_group_id.clone(),
             write_ack_mode: flags.write_ack_mode.name().to_owned(),
@@ -193,8 +197,11 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
             return Ok(Ended::BeforeReady);
         }
     };
-    let report = config.report(address);
-    let settings = Settings { authentication: config.authentication(), limits: config.limits(), report };
+    let backups =
+        BackupDir::open_or_create(&config.backup_dir(), node.data_dir()).map_err(ServerError::Storage)?;
+    let report = config.report(address, &backups);
+    let settings =
+        Settings { authentication: config.authentication(), limits: config.limits(), backups, report };
     let door = Door::open(node.clone(), settings).await.map_err(ServerError::Open)?;
 
     let lets_default_in = door.lets_the_default_pair_in().await.map_err(|e| ServerError::Open(e.into()))?;

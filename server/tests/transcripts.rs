@@ -57,6 +57,7 @@ transcripts! {
     table_mode: "table-mode",
     limits: "limits",
     restart: "restart",
+    backup: "backup",
 }
 
 #[test]

@@ -9,6 +9,7 @@ use vaylix_access::{
     Transaction,
 };
 use vaylix_consensus::{Config, Node};
+use vaylix_engine::BackupDir;
 use vaylix_proto::{Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text};
 
 pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -71,7 +72,8 @@ impl Server {
 
     pub(crate) async fn start_limited(dir: &Path, authentication: Authentication, limits: Limits) -> Self {
         let node = Node::start(Config::new(dir)).await.unwrap();
-        let settings = Settings { authentication, limits, report: report(dir) };
+        let backups = BackupDir::open_or_create(&dir.join("backups"), node.data_dir()).unwrap();
+        let settings = Settings { authentication, limits, backups, report: report(dir) };
         Self { door: Door::open(node.clone(), settings).await.unwrap(), node, dir: dir.into() }
     }
 

@@ -97,7 +97,9 @@ impl Server {
             compression_threshold_bytes: 1024,
             frame_len_max: FRAME_LEN_MAX as usize,
         };
-        let settings = vaylix_access::Settings { authentication, limits: options.limits, report };
+        let backups = vaylix_engine::BackupDir::open_or_create(&report.backup_dir, node.data_dir()).unwrap();
+        let limits = options.limits;
+        let settings = vaylix_access::Settings { authentication, limits, backups, report };
         let door = Door::open(node.clone(), settings).await.unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(any, door.clone(), options.settings).await.unwrap();
