@@ -4,10 +4,9 @@
 //! a consistent view that neither waits for writers nor makes them wait.
 
 use std::io::{self, ErrorKind, Write};
-use std::time::Instant;
 
 use vaylix_consensus::{Payload, Proposal, ProposeError, SnapshotError, View};
-use vaylix_engine::dump::{self, Document, DumpError, Purpose};
+use vaylix_engine::dump::{self, Checked, Document, DumpError, Purpose};
 use vaylix_proto::{Code, ErrorReply, Reply, Text};
 
 use crate::admission::Pass;
@@ -17,24 +16,11 @@ use crate::execute::{refused, unreadable};
 use crate::limits::ADMISSIONS_MAX;
 use crate::refusal;
 
-/// The snapshot that a client asked for last, since the start.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LastSnapshot {
-    /// When it was complete, in unix milliseconds.
-    pub(crate) at_ms: u64,
-    pub(crate) duration_ms: u128,
-}
-
 impl Door {
     /// SAVE and SNAPSHOT.
     pub(crate) async fn snapshot(&self) -> Result<Reply, ErrorReply> {
-        let begun = Instant::now();
         match self.0.node.snapshot().await {
-            Ok(()) => {
-                let (at_ms, duration_ms) = (self.0.node.local().now_ms, begun.elapsed().as_millis());
-                *self.0.last_snapshot.lock() = Some(LastSnapshot { at_ms, duration_ms });
-                Ok(Reply::Ok)
-            }
+            Ok(()) => Ok(Reply::Ok),
             Err(SnapshotError::Storage(error)) => Err(refusal::engine(error.code(), error)),
             Err(SnapshotError::Closed) => Err(refusal::closed()),
         }
@@ -59,25 +45,19 @@ impl Door {
 
     /// BACKUP VERIFY: what the document holds.
     pub(crate) async fn verify_backup(&self, document: &Text) -> Result<Reply, ErrorReply> {
-        let document = self.parse(document, Purpose::Verify).await?;
-        let summary = document.summary();
-        Ok(Entries::default()
-            .add("status", "ok")
-            .add("entries", document.live_count(self.0.node.local().now_ms))
-            .add("entry_count", summary.entry_count)
-            .add("sha256", &summary.sha256)
-            .reply())
+        Ok(verified(&self.check(document, Purpose::Verify).await?))
     }
 
     /// RESTORE CHECK: how many entries RESTORE would restore.
     pub(crate) async fn check_restore(&self, document: &Text) -> Result<Reply, ErrorReply> {
-        let document = self.parse(document, Purpose::Restore).await?;
-        Ok(Reply::Count(document.live_count(self.0.node.local().now_ms)))
+        Ok(Reply::Count(self.check(document, Purpose::Restore).await?.live_count))
     }
 
     /// RESTORE: the document's entries take the place of all keys, as one change.
     pub(crate) async fn restore(&self, mut pass: Pass, document: &Text) -> Result<Reply, ErrorReply> {
-        let document = self.parse(document, Purpose::Restore).await?;
+        let document = document.clone();
+        let document = self.0.documents.run(move || Document::parse(&document)).await?;
+        let document = document.map_err(|error| rejected(&error, Purpose::Restore))?;
         for _ in 0..ADMISSIONS_MAX {
             let payload = Payload::Restore(document.clone().into_entries(self.0.node.local().now_ms));
             match self.0.node.propose(Proposal { access_revision: pass.revision, payload }).await {
@@ -88,11 +68,21 @@ impl Door {
         Err(refusal::contended())
     }
 
-    async fn parse(&self, document: &Text, purpose: Purpose) -> Result<Document, ErrorReply> {
-        let document = document.clone();
-        let parsed = self.0.documents.run(move || Document::parse(&document)).await?;
-        parsed.map_err(|error| rejected(&error, purpose))
+    async fn check(&self, document: &Text, purpose: Purpose) -> Result<Checked, ErrorReply> {
+        let (document, now_ms) = (document.clone(), self.0.node.local().now_ms);
+        let checked = self.0.documents.run(move || dump::check(document.as_bytes().as_ref(), now_ms)).await?;
+        checked.map_err(|error| rejected(&error, purpose))
     }
+}
+
+/// The answer of a verification.
+pub(crate) fn verified(checked: &Checked) -> Reply {
+    Entries::default()
+        .add("status", "ok")
+        .add("entries", checked.live_count)
+        .add("entry_count", checked.summary.entry_count)
+        .add("sha256", &checked.summary.sha256)
+        .reply()
 }
 
 /// A document in memory that may not grow beyond a length: larger ones could not be sent anyway.
@@ -117,9 +107,16 @@ impl Write for Bounded {
 
 /// What a client is told about a document that cannot be used.
 fn rejected(error: &DumpError, purpose: Purpose) -> ErrorReply {
-    let (code, message) = (error.code(purpose), error.message(purpose));
+    refused_document(error.code(purpose), error.message(purpose))
+}
+
+/// The same from a code and a message: some codes are the engine's, and their messages say so.
+pub(crate) fn refused_document(code: Code, message: String) -> ErrorReply {
     match code {
-        Code::BackupVerificationFailure => ErrorReply::new(code, message),
-        _ => refusal::engine(code, message),
+        Code::SnapshotDeserializationFailure | Code::UnsupportedStorageFormat => {
+            refusal::engine(code, message)
+        }
+        Code::EngineWorkerClosed => refusal::closed(),
+        _ => ErrorReply::new(code, message),
     }
 }

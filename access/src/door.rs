@@ -8,16 +8,18 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use vaylix_consensus::{Node, Payload, Proposal, ProposeError, Role};
+use vaylix_engine::BackupDir;
 use vaylix_engine::state::{Reader, Root};
 use vaylix_proto::{Code, Command, ErrorReply, Reply};
 
 use crate::admission::{Admission, Admitted, Login, Pass, Postponed, Standing, Transaction, Way};
 use crate::audit;
-use crate::backup::LastSnapshot;
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
-use crate::limits::{ADMISSIONS_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX};
+use crate::limits::{
+    ADMISSIONS_MAX, BACKUP_FILES_AT_ONCE_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX,
+};
 use crate::lockout::Failures;
 use crate::password::Hasher;
 use crate::policy::Policy;
@@ -52,6 +54,9 @@ pub(crate) struct Inner {
     pub(crate) hasher: Hasher,
     /// The work on logical backups.
     pub(crate) documents: Turns,
+    /// Where backup files live, and the work on them.
+    pub(crate) backups: BackupDir,
+    pub(crate) backup_files: Turns,
     /// The reads of many keys.
     pub(crate) long_reads: Turns,
     pub(crate) failures: Arc<Failures>,
@@ -61,7 +66,6 @@ pub(crate) struct Inner {
     administrator_taken_over: AtomicBool,
     /// Held while the policy is read anew, so that it only moves forward.
     reading: Mutex<()>,
-    pub(crate) last_snapshot: Mutex<Option<LastSnapshot>>,
     /// Held while access rules are changed here, so that changes of this node do not defeat each other.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -104,7 +108,7 @@ impl Door {
         settings: Settings,
         audit: audit::Log,
     ) -> Result<Self, OpenError> {
-        let Settings { authentication, lockout, limits, report, .. } = settings;
+        let Settings { authentication, lockout, limits, backups, report, .. } = settings;
         let (administrator, accepts_well_known) = match authentication {
             Authentication::Required { administrator, accepts_well_known } => {
                 (Some(administrator), accepts_well_known)
@@ -120,13 +124,14 @@ impl Door {
             counters: Counters::default(),
             hasher: Hasher::new().await?,
             documents: Turns::new(DOCUMENTS_AT_ONCE_MAX),
+            backups,
+            backup_files: Turns::new(BACKUP_FILES_AT_ONCE_MAX),
             long_reads: Turns::new(LONG_READS_AT_ONCE_MAX),
             failures: Failures::new(lockout),
             audit,
             policy: ArcSwap::default(),
             administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),
-            last_snapshot: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             reader: node.local().reader,
             node,

@@ -255,11 +255,18 @@ impl Door {
             Command::MaintenanceStatus => self.maintenance_status(&who),
             Command::Save | Command::Snapshot => self.snapshot().await,
             Command::Backup => self.backup().await,
+            Command::BackupTo { path } => self.backup_to(path).await,
             Command::BackupVerify(Dump::Inline(document)) => self.verify_backup(document).await,
+            Command::BackupVerify(Dump::File(path)) => self.verify_backup_from(path).await,
             Command::RestoreCheck(Dump::Inline(document)) => self.check_restore(document).await,
+            Command::RestoreCheck(Dump::File(path)) => self.check_restore_from(path).await,
             Command::Restore(Dump::Inline(document)) => {
                 let document = document.clone();
                 self.restore(pass, &document).await
+            }
+            Command::Restore(Dump::File(path)) => {
+                let path = path.clone();
+                self.restore_from(pass, &path).await
             }
             Command::CreateUser { .. }
             | Command::AlterUserPassword { .. }
@@ -363,6 +370,7 @@ pub(crate) fn refused(error: ProposeError) -> ErrorReply {
         ProposeError::NotLeader { .. } => refusal::not_leader(),
         ProposeError::Closed => refusal::closed(),
         ProposeError::TooLarge { .. } => refusal::quota_exceeded(),
+        ProposeError::NoRoom(_) => refusal::engine(error.code(), error),
         ProposeError::OutcomeUnknown => refusal::outcome_unknown(),
     }
 }

@@ -27,6 +27,7 @@ mod administer;
 mod admission;
 pub mod audit;
 mod backup;
+mod backup_files;
 mod bucket;
 mod change;
 mod counters;

@@ -11,6 +11,9 @@ pub(crate) const SCAN_PLACES_MAX: usize = 16;
 /// Logical backups that are written or read at once. Each takes memory in proportion to a frame.
 pub(crate) const DOCUMENTS_AT_ONCE_MAX: usize = 2;
 
+/// Backup files that are written or read at once. Each takes a few megabytes, and most of a core and of the disk.
+pub(crate) const BACKUP_FILES_AT_ONCE_MAX: usize = 2;
+
 /// Reads of many keys that are answered at once off the threads that serve connections. Each takes memory for
 /// one frame; the others wait in order.
 pub(crate) const LONG_READS_AT_ONCE_MAX: usize = 2;

@@ -34,6 +34,10 @@ pub struct Report {
     pub wal_retain_segments: usize,
     /// Period of snapshots, when they are taken by time.
     pub snapshot_interval: Option<Duration>,
+    /// Bytes of log after which a snapshot is taken, when they are taken by size.
+    pub snapshot_log_bytes: Option<u64>,
+    /// Age at which a storage key is replaced, when it is.
+    pub key_age_max: Option<Duration>,
     /// Period of the expiry sweeper, when it runs.
     pub expiration_sweep_interval: Option<Duration>,
     /// How long a connection may be idle, when that is limited.
@@ -42,8 +46,6 @@ pub struct Report {
     pub sessions_max: usize,
     /// Within which time a connection must have said its hello.
     pub hello_timeout: Duration,
-    /// Key that seals what is written now.
-    pub storage_key_id: Option<String>,
     /// Whether the listener speaks TLS.
     pub tls: bool,
     /// Whether clients must present a certificate.

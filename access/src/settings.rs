@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vaylix_engine::BackupDir;
 use vaylix_proto::Text;
 
 use crate::audit;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How the audit log is kept.
     pub audit: audit::Settings,
+    /// Where backup files live.
+    pub backups: BackupDir,
     /// Facts of other parts of the server that INFO and the status commands show.
     pub report: Report,
 }

@@ -28,8 +28,8 @@ struct Health {
 impl Health {
     fn of(status: &Status) -> Self {
         let (role, reason) = match status.role {
-            Role::Leader if status.voters > 1 => ("leader", "none"),
-            Role::Leader if status.reads_open => ("standalone", "none"),
+            Role::Leader if status.voters > 1 => ("leader", disk(status)),
+            Role::Leader if status.reads_open => ("standalone", disk(status)),
             Role::Leader => ("standalone", "awaiting_leader"),
             Role::Candidate => ("candidate", "election_in_progress"),
             Role::Follower | Role::Learner if status.leader.is_some() => ("follower", "none"),
@@ -52,7 +52,7 @@ impl Door {
     pub(crate) fn metrics(&self) -> &Counters {
         let status = self.0.node.status();
         let counters = &self.0.counters;
-        counters.set(Metric::Snapshots, status.snapshot.map_or(0, |snapshot| snapshot.taken));
+        counters.set(Metric::Snapshots, status.snapshots.taken);
         counters.set(Metric::Sweeps, status.sweeps.sweeps);
         counters.set(Metric::SweptKeys, status.sweeps.keys);
         counters.set(Metric::ReplayedEntries, status.recovery.replayed_entries);
@@ -147,20 +147,22 @@ impl Door {
         self.add_replication(&mut entries, &status);
         self.add_runtime(&mut entries, self.policy()?.in_maintenance());
         self.add_audit(&mut entries);
-        self.add_security(&mut entries);
+        self.add_security(&mut entries, &status);
         self.add_server(&mut entries, &status, root);
         Ok(entries.sort().reply())
     }
 
     fn add_persistence(&self, entries: &mut Entries, status: &Status) {
-        let snapshot = *self.0.last_snapshot.lock();
+        let snapshots = status.snapshots;
         entries
             .add("persistence.last_recovery_duration_ms", status.recovery.duration.as_millis())
-            .add_or_none("persistence.last_snapshot_at_ms", snapshot.map(|snapshot| snapshot.at_ms))
+            .add_or_none("persistence.last_snapshot_at_ms", status.snapshot.map(|snapshot| snapshot.taken_ms))
             .add_or_none(
                 "persistence.last_snapshot_duration_ms",
-                snapshot.map(|snapshot| snapshot.duration_ms),
+                snapshots.last_duration.map(|duration| duration.as_millis()),
             )
+            .add_or_none("persistence.last_snapshot_failure_at_ms", snapshots.last_failed_ms)
+            .add("persistence.snapshot_failure_count", snapshots.failed)
             .add_or_none("persistence.oldest_retained_sequence", status.wal.oldest_index)
             .add("persistence.wal_segment_count", status.wal.segment_count)
             .add("persistence.wal_size_bytes", status.wal.size_bytes)
@@ -211,6 +213,7 @@ impl Door {
             .add("runtime.expiration_sweep_interval_seconds", seconds(report.expiration_sweep_interval))
             .add("runtime.idle_timeout_seconds", seconds(report.idle_timeout))
             .add("runtime.handshake_timeout_ms", report.hello_timeout.as_millis())
+            .add("runtime.key_rotation_days", days(report.key_age_max))
             .add("runtime.maintenance_mode", in_maintenance)
             .add("runtime.max_connections", report.sessions_max)
             .add("runtime.max_key_bytes", limits.key_bytes_max)
@@ -222,12 +225,15 @@ impl Door {
             .add("runtime.requests_per_second", limits.request_rate.per_second)
             .add("runtime.slow_command_threshold_ms", millis(self.0.audit.settings().slow_command_threshold))
             .add("runtime.snapshot_interval_seconds", seconds(report.snapshot_interval))
+            .add("runtime.snapshot_log_bytes", or_disabled(report.snapshot_log_bytes))
             .add("runtime.transaction_max_seconds", limits.transaction_time_max.as_secs())
             .add("runtime.wal_retain_segments", report.wal_retain_segments)
             .add("runtime.wal_segment_size_bytes", report.wal_segment_size_bytes);
     }
 
-    fn add_security(&self, entries: &mut Entries) {
+    fn add_security(&self, entries: &mut Entries, status: &Status) {
+        let keys = &status.keys;
+        let key_age_ms = self.0.node.local().now_ms.saturating_sub(keys.active_created_ms);
         let report = &self.0.report;
         let is_required = self.0.requires_login;
         let none = None::<u64>;
@@ -243,7 +249,10 @@ impl Door {
             .add("security.mtls_enabled", report.mtls)
             .add("security.rbac_enabled", is_required)
             .add("security.storage_encryption", "enabled")
-            .add_or_none("security.storage_key_id", report.storage_key_id.as_ref())
+            .add("security.storage_key_age_seconds", key_age_ms / 1000)
+            .add("security.storage_key_count", keys.count)
+            .add("security.storage_key_id", &keys.active_id)
+            .add("security.storage_keyring_wrapped", keys.wrapped)
             .add("security.tls_enabled", report.tls)
             .add("security.tls_mode", if report.tls { "tls" } else { "plaintext" });
     }
@@ -299,14 +308,33 @@ impl Door {
     }
 }
 
+/// What the disk has against writes; reads are answered all the same.
+fn disk(status: &Status) -> &'static str {
+    if status.wal.is_stuck {
+        "disk_failing"
+    } else if status.wal.is_short {
+        "disk_full"
+    } else {
+        "none"
+    }
+}
+
 fn quorum_size(status: &Status) -> usize {
     status.voters / 2 + 1
 }
 
+fn days(period: Option<Duration>) -> impl Display {
+    or_disabled(period.map(|period| period.as_secs() / (24 * 60 * 60)))
+}
+
 fn seconds(period: Option<Duration>) -> impl Display {
-    period.map_or_else(|| DISABLED.to_owned(), |period| period.as_secs().to_string())
+    or_disabled(period.map(|period| period.as_secs()))
 }
 
 fn millis(period: Option<Duration>) -> impl Display {
-    period.map_or_else(|| DISABLED.to_owned(), |period| period.as_millis().to_string())
+    or_disabled(period.map(|period| period.as_millis()))
+}
+
+fn or_disabled(value: Option<impl Display>) -> impl Display {
+    value.map_or_else(|| DISABLED.to_owned(), |value| value.to_string())
 }

@@ -1,8 +1,9 @@
-//! Heavy work on the blocking pool, a bounded number of jobs at once.
+//! Heavy work on threads that serve no connections, a bounded number of jobs at once.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use vaylix_consensus::background;
 use vaylix_proto::ErrorReply;
 
 use crate::refusal;
@@ -33,5 +34,27 @@ impl Turns {
             result
         });
         done.await.map_err(|_| refusal::closed())
+    }
+
+    /// The same on a thread that gives way to those who serve, for work that takes long. A server that ends does not
+    /// wait for it.
+    ///
+    /// # Errors
+    /// `SRV-005` when there is no thread to be had, or the job panicked.
+    pub(crate) async fn run_in_background<T: Send + 'static>(
+        &self,
+        name: &str,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        let turn = Arc::clone(&self.0).acquire_owned().await.map_err(|_| refusal::closed())?;
+        let done = background::run(name, move || {
+            let result = job();
+            drop(turn);
+            result
+        });
+        done.await.map_err(|error| {
+            tracing::error!(%error, "background work was not done");
+            refusal::closed()
+        })
     }
 }

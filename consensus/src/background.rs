@@ -14,10 +14,7 @@ const NICENESS: i32 = 5;
 ///
 /// # Errors
 /// When there is no thread to be had, or the work panicked.
-pub(crate) async fn run<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
+pub async fn run<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = oneshot::channel();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {

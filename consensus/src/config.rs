@@ -3,21 +3,30 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vaylix_engine::kek::Kek;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal;
 
-use crate::limits::GATHER_YIELDS_DEFAULT;
+use crate::limits::{GATHER_YIELDS_DEFAULT, KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
 
 /// How a node runs. [`Config::new`] has the defaults.
 #[derive(Clone)]
 pub struct Config {
     /// The data directory; created when missing.
     pub data_dir: PathBuf,
+    /// The key-encryption key that the keyring is wrapped under; `None` when it is not wrapped. Must be what the keyring
+    /// was made with.
+    pub kek: Option<Kek>,
+    /// Age at which the active storage key is replaced by a new one; `None` never.
+    pub key_age_max: Option<Duration>,
     /// How the log is kept, above all when a write counts as durable.
     pub wal: wal::Config,
     /// Take a snapshot when entries that take so many bytes of log on disk have been applied since the last one;
     /// `None` never.
     pub snapshot_log_bytes: Option<u64>,
+    /// Take a snapshot so often, if anything has been applied meanwhile; `None` never. The first one is due a full
+    /// interval after the start.
+    pub snapshot_interval: Option<Duration>,
     /// Log segments kept although a snapshot covers them, whether a restore to a point in time needs them or not.
     pub retained_segments: usize,
     /// How much of the past can be restored: older snapshots and the log between them are kept for it.
@@ -53,13 +62,16 @@ impl Default for Timing {
 
 impl Config {
     /// The defaults: every acknowledged write is synced, a snapshot every 256 MiB of log, nothing kept of what it
-    /// covers, expired keys swept every second.
+    /// covers, a new storage key every 90 days, expired keys swept every second.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            kek: None,
+            key_age_max: Some(KEY_AGE_MAX_DEFAULT),
             wal: wal::Config::default(),
-            snapshot_log_bytes: Some(256 << 20),
+            snapshot_log_bytes: Some(SNAPSHOT_LOG_BYTES_DEFAULT),
+            snapshot_interval: None,
             retained_segments: 0,
             pitr: Retention::NONE,
             sweep_interval: Duration::from_secs(1),

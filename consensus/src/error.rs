@@ -43,6 +43,9 @@ pub enum ProposeError {
         /// The bound.
         bytes_max: usize,
     },
+    /// The disk has no room for it. Nothing changed; later there may be room.
+    #[error("{0}")]
+    NoRoom(String),
     /// The node stopped or lost its office while the write was under way: it may or may not have happened.
     #[error("the outcome of the write is unknown: read before writing again")]
     OutcomeUnknown,
@@ -57,6 +60,7 @@ impl ProposeError {
             Self::Stale | Self::Closed => Code::EngineWorkerClosed,
             Self::NotLeader { .. } => Code::FollowerWriteRejected,
             Self::TooLarge { .. } => Code::InvalidArguments,
+            Self::NoRoom(_) => Code::EngineFilesystemIoFailure,
             Self::OutcomeUnknown => Code::ReplicationAcknowledgementUnavailable,
         }
     }
@@ -138,6 +142,17 @@ impl StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// Writing failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Closed,
+}
+
+/// Why the storage key was not rotated, or not put to use everywhere yet.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// The keyring or a file under the new key could not be written.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The node is stopping.

@@ -24,6 +24,7 @@ pub(crate) struct Leadership {
 pub(crate) struct Gate {
     node: u64,
     open: AtomicBool,
+    serving: AtomicBool,
     facts: Mutex<Facts>,
     opened: watch::Sender<bool>,
 }
@@ -41,6 +42,7 @@ impl Gate {
         Self {
             node,
             open: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
             facts: Mutex::new(Facts { voted: None, applied: None, membership: None, shut: false }),
             opened: watch::Sender::new(false),
         }
@@ -49,6 +51,16 @@ impl Gate {
     /// Whether a read may be answered now.
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// The start has succeeded.
+    pub(crate) fn serve(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+
+    /// Whether the node has started and is not stopping.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
     }
 
     /// Resolves as soon as the gate is open.
@@ -80,6 +92,7 @@ impl Gate {
 
     /// No more reads, ever: the node is stopping.
     pub(crate) fn shut(&self) {
+        self.serving.store(false, Ordering::Release);
         self.update(|facts| facts.shut = true);
     }
 

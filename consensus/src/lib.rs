@@ -14,13 +14,14 @@
 //! Absences: nothing here opens a socket (peers are reached through a [`PeerTransport`]) or touches a file
 //! (the engine does), and nothing knows users or permissions: an access revision is a number here.
 
-mod background;
+pub mod background;
 mod clock;
 mod config;
 mod error;
 mod fatal;
 mod gate;
 mod identity;
+mod keys;
 pub mod limits;
 mod node;
 pub mod offline;
@@ -35,11 +36,13 @@ mod view;
 mod worker;
 
 pub use config::{Config, Timing};
-pub use error::{LeaderHint, ProposeError, ReadError, SnapshotError, StartError};
+pub use error::{LeaderHint, ProposeError, ReadError, RotationError, SnapshotError, StartError};
 pub use identity::{ClusterId, Identity, NodeId};
 pub use node::Node;
 pub use proposal::{Payload, Proposal};
-pub use queue::Pending;
-pub use status::{BatchStatus, Recovery, Role, SnapshotStatus, Status, SweepStatus};
+pub use queue::{Pending, Restoration};
+pub use status::{
+    BatchStatus, KeyStatus, Recovery, Role, SnapshotCounts, SnapshotStatus, Status, SweepStatus,
+};
 pub use transport::{NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
 pub use view::View;

@@ -1,5 +1,7 @@
 //! Every bound of this crate, by name.
 
+use std::time::Duration;
+
 /// Commands in one log entry, at most.
 pub const BATCH_COMMANDS_MAX: usize = 1_024;
 
@@ -19,6 +21,15 @@ pub const QUEUE_UNIT_BYTES: usize = 1024;
 
 /// How often the worker lets others run before it closes a batch, at most.
 pub const GATHER_YIELDS_DEFAULT: u32 = 8;
+
+/// Bytes of log after which a snapshot is taken, unless configured otherwise.
+pub const SNAPSHOT_LOG_BYTES_DEFAULT: u64 = 256 << 20;
+
+/// Age at which a storage key is replaced, unless configured otherwise: 90 days.
+pub const KEY_AGE_MAX_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// How often the age of the storage key is looked at, at least. A rotation that failed is tried again then.
+pub const KEY_AGE_CHECK_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Keys removed by one sweep entry, at most.
 pub const SWEEP_KEYS_MAX: u32 = 1_024;

@@ -11,12 +11,13 @@ use vaylix_engine::wal::Wal;
 use vaylix_proto::Reply;
 
 use crate::config::Config;
-use crate::error::{ProposeError, ReadError, SnapshotError, StartError};
+use crate::error::{ProposeError, ReadError, RotationError, SnapshotError, StartError};
 use crate::fatal::{end_process, no_panic_in_task};
 use crate::gate::Gate;
 use crate::identity::Identity;
+use crate::keys::Keys;
 use crate::proposal::Proposal;
-use crate::queue::{self, Pending, Queue};
+use crate::queue::{self, Pending, Queue, Restoration};
 use crate::raft::machine::Machine;
 use crate::raft::start::{Started, start};
 use crate::raft::{self, Raft};
@@ -32,8 +33,8 @@ use crate::worker::Worker;
 /// Dropping the last clone stops it as a crash would: everything acknowledged is on disk, nothing else is
 /// promised. [`Node::shutdown`] stops it cleanly.
 ///
-/// A failure of the storage under a running node ends the process, after an ERROR in the log: what is on disk
-/// then is unknown, and going on could acknowledge what is not.
+/// A failed sync under a running node ends the process, after an ERROR in the log: what is on disk then is unknown, and
+/// going on could acknowledge what is not. A full disk does not: see [`ProposeError::NoRoom`].
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
@@ -49,6 +50,7 @@ struct Inner {
     recovery: Recovery,
     counters: Arc<Counters>,
     snapshots: Arc<Snapshots>,
+    keys: Arc<Keys>,
     /// Taken by the one shutdown.
     worker: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
     background: Vec<AbortHandle>,
@@ -80,7 +82,8 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub async fn start_among(config: Config, transport: Arc<dyn PeerTransport>) -> Result<Self, StartError> {
-        let Started { raft, machine, gate, wal, dir, identity, recovery } = start(&config, transport).await?;
+        let Started { raft, machine, gate, wal, dir, keyring, log_store, identity, recovery } =
+            start(&config, transport).await?;
         let reader = machine.reader().clone();
         let counters = Arc::new(Counters::default());
         let (queue, jobs) = queue::channel();
@@ -90,6 +93,8 @@ impl Node {
             jobs,
             raft: raft.clone(),
             reader: reader.clone(),
+            wal: wal.clone(),
+            machine: machine.clone(),
             counters: counters.clone(),
             gather_yields: config.gather_yields,
         };
@@ -98,10 +103,19 @@ impl Node {
             machine: machine.clone(),
             raft: raft.clone(),
             wal: wal.clone(),
-            counters: counters.clone(),
             dir: dir.clone(),
             retained_segments: config.retained_segments,
             pitr: config.pitr,
+            interval: config.snapshot_interval,
+            turn: tokio::sync::Mutex::default(),
+        });
+        let keys = Arc::new(Keys {
+            dir: dir.clone(),
+            keyring,
+            wal: wal.clone(),
+            log_store,
+            snapshots: snapshots.clone(),
+            age_max: config.key_age_max,
             turn: tokio::sync::Mutex::default(),
         });
         let sweeper = Sweeper {
@@ -114,9 +128,11 @@ impl Node {
         let background = vec![
             worker.abort_handle(),
             tokio::spawn(snapshots.clone().run()).abort_handle(),
+            tokio::spawn(keys.clone().run()).abort_handle(),
             tokio::spawn(sweeper.run()).abort_handle(),
             tokio::spawn(end_with(raft.clone())).abort_handle(),
         ];
+        gate.serve();
         tracing::info!(
             node = %identity.node,
             snapshot_index = recovery.snapshot_index,
@@ -136,6 +152,7 @@ impl Node {
             recovery,
             counters,
             snapshots,
+            keys,
             worker: Mutex::new(Some((stop, worker))),
             background,
         })))
@@ -158,6 +175,12 @@ impl Node {
     /// to any key.
     pub async fn submit(&self, proposal: Proposal) -> Pending {
         self.0.queue.submit(proposal).await
+    }
+
+    /// Begins to replace the whole keyspace by entries that are handed over in parts, for what is too large to be held
+    /// in memory twice. Waits until no other such restore is being prepared.
+    pub async fn begin_restore(&self) -> Restoration {
+        self.0.queue.begin_restore().await
     }
 
     /// A linearizable view: it has everything that was acknowledged by anyone before the call.
@@ -219,14 +242,14 @@ impl Node {
             snapshot: inner.machine.stored().map(|stored| SnapshotStatus {
                 index: stored.record_index(),
                 size_bytes: stored.info.size_bytes,
-                taken: inner.counters.snapshots_taken.get(),
-                failed: inner.counters.snapshots_failed.get(),
+                taken_ms: stored.info.time_ms,
             }),
+            snapshots: inner.machine.snapshot_counts(),
             log_bytes_since_snapshot: inner.machine.log_bytes_since_snapshot(),
             batches: inner.counters.batches(),
             sweeps: inner.counters.sweeps(),
             recovery: inner.recovery.clone(),
-            storage_key_id: inner.machine.storage_key_id(),
+            keys: inner.machine.keys(),
         }
     }
 
@@ -236,6 +259,18 @@ impl Node {
     /// [`SnapshotError`]; the log is complete all the same.
     pub async fn snapshot(&self) -> Result<(), SnapshotError> {
         self.0.snapshots.take().await
+    }
+
+    /// Makes a new storage key and seals under it whatever is written from now on, beginning with a new segment of the log
+    /// and a snapshot. Returns its id, a UUID as text. Older keys are kept for what is sealed under them.
+    ///
+    /// Cancel-safe: dropped before it returns, either nothing has happened or the new key is active, and what is left
+    /// to do happens by itself.
+    ///
+    /// # Errors
+    /// [`RotationError`]; the node goes on, under the old key or the new one.
+    pub async fn rotate_storage_key(&self) -> Result<String, RotationError> {
+        self.0.keys.rotate().await
     }
 
     /// Stops cleanly: refuses new changes, carries out those that are enqueued, takes a last snapshot if the log
@@ -251,6 +286,12 @@ impl Node {
         }
         if let Err(error) = worker.await {
             tracing::error!(%error, "the engine worker failed");
+        }
+        if self.0.wal.is_stuck() {
+            end_process(
+                "told to stop while the disk refuses to take a write that nobody was promised: \
+                 nothing acknowledged is lost",
+            );
         }
         let snapshot = self.0.snapshots.take_last().await;
         self.0.gate.shut();

@@ -1,10 +1,12 @@
 //! Work on data directories that no server uses: looking at them, verifying them, restoring the past.
 //!
-//! Sources are opened for reading only; whoever calls may hold no more than the right to read.
+//! Sources are opened for reading only; whoever calls may hold no more than the right to read. `kek` is always the
+//! key-encryption key that the keyring is wrapped under, `None` when it is not wrapped.
 
 use std::path::Path;
 
 use vaylix_engine::error::StorageError;
+use vaylix_engine::kek::Kek;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::lock::Hold;
@@ -33,8 +35,8 @@ pub struct Restored {
 ///
 /// # Errors
 /// `ENG-011` when it is in use or no data directory; otherwise as for the start of a node.
-pub fn inspect(data_dir: &Path) -> Result<Inspection, StorageError> {
-    let (dir, keyring) = open(data_dir, Hold::Shared)?;
+pub fn inspect(data_dir: &Path, kek: Option<Kek>) -> Result<Inspection, StorageError> {
+    let (dir, keyring) = open(data_dir, kek, Hold::Shared)?;
     verify::inspect(&dir, &keyring)
 }
 
@@ -42,8 +44,8 @@ pub fn inspect(data_dir: &Path) -> Result<Inspection, StorageError> {
 ///
 /// # Errors
 /// `ENG-011` when it is in use or no data directory; otherwise the first damage.
-pub fn verify(data_dir: &Path) -> Result<Verified, StorageError> {
-    let (dir, keyring) = open(data_dir, Hold::Shared)?;
+pub fn verify(data_dir: &Path, kek: Option<Kek>) -> Result<Verified, StorageError> {
+    let (dir, keyring) = open(data_dir, kek, Hold::Shared)?;
     verify::verify(&dir, &keyring, &Entries)
 }
 
@@ -52,22 +54,22 @@ pub fn verify(data_dir: &Path) -> Result<Verified, StorageError> {
 ///
 /// # Errors
 /// `ENG-010` for the log of the public 0.9 release; otherwise as [`inspect`].
-pub fn migrate(data_dir: &Path) -> Result<Inspection, StorageError> {
-    let (dir, keyring) = open(data_dir, Hold::Exclusive)?;
+pub fn migrate(data_dir: &Path, kek: Option<Kek>) -> Result<Inspection, StorageError> {
+    let (dir, keyring) = open(data_dir, kek, Hold::Exclusive)?;
     verify::inspect(&dir, &keyring)
 }
 
 /// Makes a new data directory with the state, users and roles included, as it was. The new node is a cluster of one with
-/// an identity of its own, so that nobody takes it for the old one; log entries go on behind the restored one.
+/// an identity of its own and the keyring of the source, so that nobody takes it for the old one; log entries go on behind the restored one.
 ///
 /// # Errors
 /// `ENG-012` when the moment is not within what is retained, `ENG-011` when the target cannot be one; otherwise as for
 /// the start of a node. Nothing is left of the target then.
-pub fn restore(source: &Path, target: &Path, point: Point) -> Result<Restored, StartError> {
-    let (dir, keyring) = open(source, Hold::Shared)?;
+pub fn restore(source: &Path, target: &Path, kek: Option<Kek>, point: Point) -> Result<Restored, StartError> {
+    let (dir, keyring) = open(source, kek.clone(), Hold::Shared)?;
     let target = pitr::Target::prepare(&dir, target)?;
     let rebuilt = pitr::rebuild(&dir, &keyring, &Entries, point)?;
-    let keyring = Keyring::open_or_create(target.dir(), clock::now_ms())?;
+    let keyring = Keyring::open_or_create_with(target.dir(), kek, clock::now_ms())?;
     write_restored(target.dir(), keyring, &rebuilt)?;
     target.publish()?;
     Ok(Restored {
@@ -78,7 +80,7 @@ pub fn restore(source: &Path, target: &Path, point: Point) -> Result<Restored, S
     })
 }
 
-fn open(data_dir: &Path, hold: Hold) -> Result<(DataDir, Keyring), StorageError> {
+fn open(data_dir: &Path, kek: Option<Kek>, hold: Hold) -> Result<(DataDir, Keyring), StorageError> {
     let dir = DataDir::read_only(data_dir, hold)?;
     if !dir.keyring().exists() {
         return Err(StorageError::new(
@@ -88,6 +90,6 @@ fn open(data_dir: &Path, hold: Hold) -> Result<(DataDir, Keyring), StorageError>
         .in_file(&dir.keyring())
         .advise("restore keyring.bin from a backup; without it the data cannot be read"));
     }
-    let keyring = Keyring::open_or_create(&dir, clock::now_ms())?;
+    let keyring = Keyring::open(&dir, kek)?;
     Ok((dir, keyring))
 }

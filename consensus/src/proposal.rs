@@ -1,6 +1,7 @@
 //! What callers propose, and how it becomes an operation of the log.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use vaylix_engine::op::{Op, RestoreEntry, SystemChange};
 use vaylix_engine::state::ApplyError;
@@ -47,7 +48,7 @@ pub enum Payload {
 #[derive(Debug)]
 pub(crate) enum Change {
     Proposed(Payload),
-    RestorePart { restore: u64, part: u32, entries: Vec<RestoreEntry<'static>> },
+    RestorePart { restore: u64, part: u32, entries: Arc<Vec<RestoreEntry<'static>>> },
     RestoreCommit { restore: u64, parts: u32 },
     Sweep { limit: u32 },
 }
@@ -92,12 +93,26 @@ impl Change {
         }
     }
 
+    /// Whether it makes the state smaller and nothing else, so that it may use the last room there is.
+    pub(crate) fn frees(&self) -> bool {
+        match self {
+            Self::Proposed(Payload::Command(command)) => frees(command),
+            Self::Proposed(Payload::Transaction { commands, .. }) => commands.iter().all(frees),
+            Self::Proposed(Payload::System { changes, .. }) => {
+                changes.iter().all(|change| matches!(change, SystemChange::Delete { .. }))
+            }
+            Self::Sweep { .. } => true,
+            Self::Proposed(Payload::Restore(_)) | Self::RestorePart { .. } | Self::RestoreCommit { .. } => {
+                false
+            }
+        }
+    }
+
     /// About how many bytes it takes in the log.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Proposed(Payload::Restore(entries)) | Self::RestorePart { entries, .. } => {
-                entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
-            }
+            Self::Proposed(Payload::Restore(entries)) => restore_bytes(entries),
+            Self::RestorePart { entries, .. } => restore_bytes(entries),
             _ => self.op().size_estimate_bytes(),
         }
     }
@@ -118,6 +133,14 @@ pub(crate) fn restore_parts(entries: Vec<RestoreEntry<'static>>) -> Vec<Vec<Rest
         }
     }
     parts
+}
+
+fn frees(command: &Command) -> bool {
+    matches!(command, Command::Del { .. } | Command::GetDel { .. } | Command::Clear)
+}
+
+fn restore_bytes(entries: &[RestoreEntry<'_>]) -> usize {
+    entries.iter().map(RestoreEntry::size_estimate_bytes).sum()
 }
 
 fn step(command: &Command) -> Op<'_> {

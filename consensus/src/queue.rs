@@ -4,13 +4,14 @@
 //! order in which it was asked for, so commands of one caller stay in order; it comes back when the command
 //! is answered. So the queue is bounded by bytes and by count at once, and a flood waits at its source.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc, oneshot};
 use vaylix_engine::op::RestoreEntry;
 use vaylix_proto::Reply;
 
@@ -59,6 +60,8 @@ pub(crate) struct Queue {
     jobs: mpsc::UnboundedSender<Job>,
     /// Names the next restore in parts: begins with the time, so that no restart repeats a name.
     restores: AtomicU64,
+    /// Held by the restore that is being prepared: another one would make it start anew.
+    restoring: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The worker's end.
@@ -71,13 +74,14 @@ pub(crate) fn channel() -> (Queue, Jobs) {
     let room = Arc::new(Semaphore::new(QUEUE_UNITS_MAX as usize));
     let (sender, receiver) = mpsc::unbounded_channel();
     let restores = AtomicU64::new(clock::now_ms() << 16);
-    (Queue { room: room.clone(), jobs: sender, restores }, Jobs { room, jobs: receiver })
+    let restoring = Arc::default();
+    (Queue { room: room.clone(), jobs: sender, restores, restoring }, Jobs { room, jobs: receiver })
 }
 
 impl Queue {
     /// Enqueues, waiting for room if need be. Cancel-safe: dropped before it returns, nothing has happened to any
     /// key.
-    pub(crate) async fn submit(&self, proposal: Proposal) -> Pending {
+    pub(crate) async fn submit(self: &Arc<Self>, proposal: Proposal) -> Pending {
         let access_revision = Some(proposal.access_revision);
         match proposal.payload {
             Payload::Restore(entries) => {
@@ -97,22 +101,22 @@ impl Queue {
 
     /// Has the parts of a restore prepared, then enqueues the entry that makes them the keys.
     async fn restore(
-        &self,
+        self: &Arc<Self>,
         access_revision: Option<u64>,
         parts: Vec<Vec<RestoreEntry<'static>>>,
     ) -> Result<Pending, ProposeError> {
+        let mut restoration = self.begin_restore().await;
+        for entries in parts {
+            restoration.add(entries).await?;
+        }
+        Ok(restoration.enqueue_commit(access_revision).await)
+    }
+
+    /// Begins a restore in parts once no other one is being prepared.
+    pub(crate) async fn begin_restore(self: &Arc<Self>) -> Restoration {
+        let turn = Arc::clone(&self.restoring).lock_owned().await;
         let restore = self.restores.fetch_add(1, Ordering::Relaxed);
-        let mut preparing = Vec::with_capacity(parts.len());
-        for (entries, part) in parts.into_iter().zip(0..) {
-            preparing
-                .push(self.enqueue(access_revision, Change::RestorePart { restore, part, entries }).await);
-        }
-        let mut parts = 0;
-        for part in preparing {
-            part.await?;
-            parts += 1;
-        }
-        Ok(self.enqueue(access_revision, Change::RestoreCommit { restore, parts }).await)
+        Restoration { queue: Arc::clone(self), restore, parts: 0, _turn: turn }
     }
 
     /// Enqueues a change of the node's own.
@@ -134,6 +138,73 @@ impl Queue {
     /// Refuses whatever comes from now on; what is enqueued is still served.
     pub(crate) fn close(&self) {
         self.room.close();
+    }
+}
+
+/// A restore that is being prepared. Nothing happens to any key before it is committed; nobody else prepares one
+/// meanwhile. Dropped, it is forgotten.
+pub struct Restoration {
+    queue: Arc<Queue>,
+    restore: u64,
+    parts: u32,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Restoration {
+    /// Makes the next entries durable and keeps them aside; returns when they are. About
+    /// [`RESTORE_PART_BYTES_MAX`](crate::limits::RESTORE_PART_BYTES_MAX) at once is a good measure.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; the restore cannot be committed then.
+    pub async fn add(&mut self, entries: Vec<RestoreEntry<'static>>) -> Result<(), ProposeError> {
+        let entries = Arc::new(entries);
+        loop {
+            let (restore, part) = (self.restore, self.parts);
+            let change = Change::RestorePart { restore, part, entries: Arc::clone(&entries) };
+            match self.queue.enqueue(None, change).await.await {
+                // Access rules changed in the same log entry. A part changes no key, so it needs no new admission.
+                Err(ProposeError::Stale) => {}
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    self.parts += 1;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Replaces every key by what was added, and answers how many entries that were. May be called again after
+    /// [`ProposeError::Stale`].
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn commit(&self, access_revision: u64) -> Answer {
+        self.enqueue_commit(Some(access_revision)).await.await
+    }
+
+    async fn enqueue_commit(&self, access_revision: Option<u64>) -> Pending {
+        let (restore, parts) = (self.restore, self.parts);
+        self.queue.enqueue(access_revision, Change::RestoreCommit { restore, parts }).await
+    }
+
+    /// Gives up, and has the memory of what was added freed.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; the memory is freed some minutes later then.
+    pub async fn abandon(self) -> Result<(), ProposeError> {
+        if self.parts == 0 {
+            return Ok(());
+        }
+        // The first part of another restore takes the place of all that is kept aside, and this one is empty.
+        let restore = self.queue.restores.fetch_add(1, Ordering::Relaxed);
+        let change = Change::RestorePart { restore, part: 0, entries: Arc::default() };
+        self.queue.enqueue(None, change).await.await.map(|_| ())
+    }
+}
+
+impl fmt::Debug for Restoration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restoration").field("restore", &self.restore).field("parts", &self.parts).finish()
     }
 }
 
@@ -184,6 +255,11 @@ mod tests {
 
     use super::*;
 
+    fn shared() -> (Arc<Queue>, Jobs) {
+        let (queue, jobs) = channel();
+        (Arc::new(queue), jobs)
+    }
+
     fn set(value_bytes: usize) -> Proposal {
         let value = vec![0; value_bytes].into();
         let command = Command::Set { key: "k".into(), value, options: SetOptions::default() };
@@ -199,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_makes_callers_wait_until_somebody_is_answered() {
-        let (queue, mut jobs) = channel();
+        let (queue, mut jobs) = shared();
         let third = QUEUE_UNITS_MAX as usize * QUEUE_UNIT_BYTES / 3 - QUEUE_UNIT_BYTES;
         let _pending: Vec<_> = (0..3)
             .map(|_| poll(std::pin::pin!(queue.submit(set(third)))).expect("there is room for three"))
@@ -219,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_number_of_small_commands_is_bounded_too() {
-        let (queue, _jobs) = channel();
+        let (queue, _jobs) = shared();
         let mut accepted = 0;
         while poll(std::pin::pin!(queue.submit(set(1)))).is_some() {
             accepted += 1;
@@ -229,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_command_larger_than_the_queue_has_it_to_itself() {
-        let (queue, _jobs) = channel();
+        let (queue, _jobs) = shared();
         let huge = set(2 * QUEUE_UNITS_MAX as usize * QUEUE_UNIT_BYTES);
         assert!(poll(std::pin::pin!(queue.submit(huge))).is_some());
         assert!(poll(std::pin::pin!(queue.submit(set(1)))).is_none());
@@ -237,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_closed_queue_refuses_those_who_wait_and_those_who_come() {
-        let (queue, mut jobs) = channel();
+        let (queue, mut jobs) = shared();
         let full = set(QUEUE_UNITS_MAX as usize * QUEUE_UNIT_BYTES);
         let mut served = poll(std::pin::pin!(queue.submit(full))).unwrap();
         let mut waits = std::pin::pin!(queue.submit(set(1)));
@@ -255,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_vanishes_leaves_the_outcome_open() {
-        let (queue, jobs) = channel();
+        let (queue, jobs) = shared();
         let mut pending = poll(std::pin::pin!(queue.submit(set(1)))).unwrap();
         drop(jobs);
         assert_eq!(poll(Pin::new(&mut pending)), Some(Err(ProposeError::OutcomeUnknown)));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use vaylix_engine::error::StorageError;
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::snapshot::{self, Retention};
@@ -17,10 +18,15 @@ use crate::clock;
 use crate::error::SnapshotError;
 use crate::raft::machine::{Machine, Stored};
 use crate::raft::{self, Raft};
-use crate::status::Counters;
 
 /// How long the background waits after a failed attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How long it waits, while writes find no room on the disk, before it tries again to make some.
+const ROOM_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A snapshot is not worth its while for less log than this, even if there is no room for more.
+const LOG_BYTES_MIN: u64 = 256 << 10;
 
 /// Log of at most this part of the size of the snapshot is left to the next start, which it makes slower by about a half
 /// at most.
@@ -30,31 +36,62 @@ pub(crate) struct Snapshots {
     pub(crate) machine: Arc<Machine>,
     pub(crate) raft: Raft,
     pub(crate) wal: Wal,
-    pub(crate) counters: Arc<Counters>,
     pub(crate) dir: DataDir,
     pub(crate) retained_segments: usize,
     pub(crate) pitr: Retention,
+    /// Time from one snapshot that is taken because of the time to the next.
+    pub(crate) interval: Option<Duration>,
     /// One at a time.
     pub(crate) turn: Mutex<()>,
 }
 
 impl Snapshots {
-    /// Takes a snapshot whenever the log has grown enough, for ever.
+    /// Takes a snapshot whenever the log has grown enough, enough time has passed, or the last one is sealed under an
+    /// older key, for ever.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut ticks = self.interval.map(|period| interval_at(Instant::now() + period, period));
+        if let Some(ticks) = &mut ticks {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let mut tick = async || match &mut ticks {
+            Some(ticks) => ticks.tick().await,
+            None => std::future::pending().await,
+        };
+        // What an earlier process had no time for.
+        self.machine.snapshot_due.notify_one();
         loop {
-            self.machine.snapshot_due.notified().await;
-            if !self.machine.is_snapshot_due() {
+            let was_asked = tokio::select! {
+                () = self.machine.snapshot_due.notified() => true,
+                _ = tick() => false,
+            };
+            if was_asked && !self.is_called_for() {
                 continue;
             }
-            match self.take().await {
-                Ok(()) => {}
-                Err(SnapshotError::Closed) => return,
-                Err(SnapshotError::Storage(error)) => {
-                    tracing::error!(%error, "snapshot failed; the log keeps everything, trying again later");
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
+            while let Err(error) = self.take().await {
+                let SnapshotError::Storage(error) = error else { return };
+                tracing::error!(%error, "snapshot failed; the log keeps everything, trying again later");
+                tokio::time::sleep(if self.is_short() { ROOM_RETRY_AFTER } else { RETRY_AFTER }).await;
+            }
+            if self.is_short() {
+                tokio::time::sleep(ROOM_RETRY_AFTER).await;
             }
         }
+    }
+
+    fn is_called_for(&self) -> bool {
+        self.machine.is_snapshot_due()
+            || self.machine.is_sealed_under_an_older_key()
+            || self.is_short() && self.could_make_room()
+    }
+
+    /// Whether the log holds something that a snapshot would let it go of.
+    fn could_make_room(&self) -> bool {
+        self.machine.log_bytes_since_snapshot() >= LOG_BYTES_MIN || self.wal.stats().segment_count > 1
+    }
+
+    /// Whether the log has too little room.
+    fn is_short(&self) -> bool {
+        self.wal.stats().is_short
     }
 
     /// Returns when a snapshot of everything applied before the call is on disk, and the log behind it is gone
@@ -66,19 +103,16 @@ impl Snapshots {
         let view = tokio::task::spawn_blocking(move || machine.view()).await;
         let Some(view) = view.map_err(|_cancelled| SnapshotError::Closed)? else { return Ok(()) };
         let last = view.record_index();
-        if self.machine.stored().is_some_and(|stored| stored.record_index() == last) {
-            return Ok(());
+        if self.machine.is_stored(last) {
+            return if self.is_short() { self.purge(last).await } else { Ok(()) };
         }
         let machine = self.machine.clone();
         let stored = background::run("vaylix-snapshot", move || machine.store(&view)).await;
-        let stored = match stored.map_err(StorageError::from).flatten() {
-            Ok(stored) => stored,
-            Err(error) => {
-                self.counters.snapshots_failed.add(1);
-                return Err(error.into());
-            }
-        };
-        self.counters.snapshots_taken.add(1);
+        let stored = stored.map_err(|error| {
+            // There was no thread for it, or it panicked: it could not count itself.
+            self.machine.count_failed_snapshot();
+            StorageError::from(error)
+        })??;
         tracing::info!(index = last, size_bytes = stored.info.size_bytes, "snapshot taken");
         self.purge(last).await
     }
@@ -101,7 +135,14 @@ impl Snapshots {
             return Err(SnapshotError::Closed);
         }
         let Some(needed_after) = self.retain().await? else { return Ok(()) };
-        let up_to = match self.retained_segments {
+        let retained = match self.retained_segments {
+            kept if kept > 0 && self.wal.stats().is_short => {
+                tracing::warn!("the disk is full: letting go of what is kept for restoring earlier states");
+                0
+            }
+            kept => kept,
+        };
+        let up_to = match retained {
             0 => Some(last),
             kept => self.wal.last_before_newest(kept).map(|retained| retained.min(last)),
         };
@@ -114,7 +155,9 @@ impl Snapshots {
     /// Removes older snapshots that are not to be kept, and says behind which record the log is needed for those that
     /// are; `None` when that is not known, so that nothing of it may go.
     async fn retain(&self) -> Result<Option<u64>, SnapshotError> {
-        let (dir, wal, retention) = (self.dir.clone(), self.wal.clone(), self.pitr);
+        // Space to write in is worth more than the past.
+        let retention = if self.wal.stats().is_short { Retention::NONE } else { self.pitr };
+        let (dir, wal) = (self.dir.clone(), self.wal.clone());
         let now_ms = clock::now_ms();
         let retained = tokio::task::spawn_blocking(move || {
             let listing = snapshot::list(&dir)?;

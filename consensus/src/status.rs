@@ -53,6 +53,8 @@ pub struct Status {
     pub wal: wal::Stats,
     /// The snapshot on disk.
     pub snapshot: Option<SnapshotStatus>,
+    /// What became of the snapshots since the start, whoever asked for them.
+    pub snapshots: SnapshotCounts,
     /// Bytes of log on disk that a restart would have to apply.
     pub log_bytes_since_snapshot: u64,
     /// What the engine worker has done since the start.
@@ -61,21 +63,45 @@ pub struct Status {
     pub sweeps: SweepStatus,
     /// How the last start went.
     pub recovery: Recovery,
-    /// The key that seals what is written now: a UUID as text.
-    pub storage_key_id: String,
+    /// The keys of what is on disk.
+    pub keys: KeyStatus,
 }
 
-/// The snapshot on disk and those taken since the start.
+/// The snapshot on disk, by this process or an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotStatus {
     /// The last log entry it covers.
     pub index: u64,
     /// Its size on disk.
     pub size_bytes: u64,
-    /// Taken since the start.
+    /// When it was taken, unix milliseconds.
+    pub taken_ms: u64,
+}
+
+/// What became of the snapshots since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotCounts {
+    /// Snapshots that were written.
     pub taken: u64,
-    /// Attempts since the start that failed; the log stays complete.
+    /// How long the writing of the last one took.
+    pub last_duration: Option<Duration>,
+    /// Attempts that failed; the log stays complete.
     pub failed: u64,
+    /// When the last of them failed, unix milliseconds.
+    pub last_failed_ms: Option<u64>,
+}
+
+/// The storage keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// The key that seals what is written now: a UUID as text.
+    pub active_id: String,
+    /// When it was made, unix milliseconds.
+    pub active_created_ms: u64,
+    /// How many keys there are, the active one included.
+    pub count: usize,
+    /// Whether the keyring is wrapped under a key-encryption key.
+    pub wrapped: bool,
 }
 
 /// What the engine worker has done since the start.
@@ -141,8 +167,6 @@ pub(crate) struct Counters {
     pub(crate) stale: Counter,
     pub(crate) sweeps: Counter,
     pub(crate) swept_keys: Counter,
-    pub(crate) snapshots_taken: Counter,
-    pub(crate) snapshots_failed: Counter,
 }
 
 impl Counters {

@@ -5,32 +5,48 @@
 //! something next: before it closes a batch the worker lets other tasks run, a few times at most, until as many
 //! commands are there as were answered and as were waiting. A single caller never waits for anybody.
 //!
+//! A node cannot take back an entry that its log has agreed to hold. So the worker asks the log for room before it
+//! proposes one, and where there is none it refuses, one by one, the commands that do not free any.
+//!
 //! Invariants
 //! - Commands enter the log in the order in which they were enqueued.
 //! - Every waiter of a batch is answered before the next batch is closed.
 //! - Stamps never go back: each is at least the clock, the last stamp and the time of the state.
 //! - A command admitted under another access revision than the current one never enters the log.
+//! - No entry is proposed that the log has no room for.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+use tokio::time::sleep;
 use vaylix_engine::op::Batch;
 use vaylix_engine::state::{Outcome, Reader};
+use vaylix_engine::wal::{Purpose, Wal, size_alone_bytes};
 
 use crate::clock;
 use crate::error::ProposeError;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_BYTES_MAX};
 use crate::queue::{Answer, Job, Jobs};
 use crate::raft::codec::KIND_BATCH;
+use crate::raft::machine::Machine;
 use crate::raft::{self, EntryBody, Raft};
 use crate::status::Counters;
+
+/// How long the disk may keep a write waiting before its callers are told that nobody knows how it will end. Then, and
+/// as often again, the worker looks whether it is the disk that they wait for.
+const STUCK_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Worker {
     pub(crate) jobs: Jobs,
     pub(crate) raft: Raft,
     pub(crate) reader: Reader,
-    pub(crate) counters: std::sync::Arc<Counters>,
+    pub(crate) wal: Wal,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) counters: Arc<Counters>,
     /// How often others may run before a batch is closed.
     pub(crate) gather_yields: u32,
 }
@@ -70,7 +86,10 @@ impl Worker {
             answered = batch.len();
             if answered > 0 {
                 last_stamp_ms = self.reader.now(clock::now_ms()).max(last_stamp_ms);
-                self.commit(batch, last_stamp_ms, revision).await;
+                let committed = self.commit(batch, last_stamp_ms, revision, &mut stop).await;
+                if committed == Committed::Abandoned {
+                    return self.refuse_rest(waiting);
+                }
             }
         }
     }
@@ -115,19 +134,97 @@ impl Worker {
     }
 
     /// Makes the batch durable and applied, and answers it.
-    async fn commit(&self, jobs: Vec<Job>, time_ms: u64, revision: u64) {
+    async fn commit(
+        &mut self,
+        jobs: Vec<Job>,
+        time_ms: u64,
+        revision: u64,
+        stop: &mut oneshot::Receiver<()>,
+    ) -> Committed {
         let bytes = encode(&jobs, time_ms, revision);
         if bytes.len() > ENTRY_BYTES_MAX {
             let error = ProposeError::TooLarge { bytes: bytes.len(), bytes_max: ENTRY_BYTES_MAX };
-            return self.fail(jobs, &error);
+            self.fail(jobs, &error);
+            return Committed::Answered;
         }
-        self.counters.batch(jobs.len(), bytes.len());
-        match raft::propose(&self.raft, EntryBody { time_ms, bytes }).await {
-            Ok(outcomes) => {
-                assert_eq!(outcomes.len(), jobs.len(), "one outcome per operation of the entry");
-                self.answer(jobs.into_iter().zip(outcomes.into_iter().map(answer)));
+        let (jobs, bytes) = match self.find_room(bytes.len(), Purpose::Write).await {
+            Ok(()) => (jobs, bytes),
+            Err(error) => {
+                // Perhaps a snapshot makes room.
+                self.machine.snapshot_due.notify_one();
+                let (freeing, others) = jobs.into_iter().partition(|job: &Job| job.change.frees());
+                self.fail(others, &error);
+                if freeing.is_empty() {
+                    return Committed::Answered;
+                }
+                let bytes = encode(&freeing, time_ms, revision);
+                if let Err(error) = self.find_room(bytes.len(), Purpose::Free).await {
+                    self.fail(freeing, &error);
+                    return Committed::Answered;
+                }
+                (freeing, bytes)
             }
-            Err(error) => self.fail(jobs, &error),
+        };
+        self.counters.batch(jobs.len(), bytes.len());
+        let raft = self.raft.clone();
+        let mut proposed = std::pin::pin!(raft::propose(&raft, EntryBody { time_ms, bytes }));
+        let mut jobs = Some(jobs);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut proposed => {
+                    let jobs = jobs.unwrap_or_default();
+                    match outcome {
+                        // Nobody waits for it any more.
+                        _ if jobs.is_empty() => {}
+                        Ok(outcomes) => {
+                            assert_eq!(outcomes.len(), jobs.len(), "one outcome per operation of the entry");
+                            self.answer(jobs.into_iter().zip(outcomes.into_iter().map(answer)));
+                        }
+                        Err(error) => self.fail(jobs, &error),
+                    }
+                    return Committed::Answered;
+                }
+                // While an entry is stuck, those who come are refused: what they want did not happen.
+                Some(job) = self.jobs.next(), if jobs.is_none() => {
+                    let error = self.find_room(job.bytes, Purpose::Free).await.err();
+                    let error = error.unwrap_or_else(|| {
+                        ProposeError::NoRoom("an earlier write was waiting for the disk: try again".to_owned())
+                    });
+                    self.fail(vec![job], &error);
+                }
+                _ = &mut *stop, if jobs.is_none() => return Committed::Abandoned,
+                () = sleep(STUCK_PATIENCE) => {
+                    if self.wal.is_stuck() && let Some(jobs) = jobs.take() {
+                        self.fail(jobs, &ProposeError::OutcomeUnknown);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes sure that the log has room for an entry of this size.
+    async fn find_room(&self, body_len: usize, purpose: Purpose) -> Result<(), ProposeError> {
+        let bytes = size_alone_bytes(body_len);
+        if self.wal.has_room(bytes, purpose) {
+            return Ok(());
+        }
+        let (tell, told) = oneshot::channel();
+        // Nobody to tell means that the worker was torn down.
+        self.wal.want_room(bytes, purpose, Box::new(move |found| drop(tell.send(found))));
+        match told.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ProposeError::NoRoom(error.to_string())),
+            Err(_gone) => Err(ProposeError::Closed),
+        }
+    }
+
+    /// Refuses what has not been begun.
+    fn refuse_rest(&mut self, waiting: VecDeque<Job>) {
+        self.jobs.close();
+        self.fail(waiting.into(), &ProposeError::Closed);
+        while let Some(job) = self.jobs.take() {
+            self.fail(vec![job], &ProposeError::Closed);
         }
     }
 
@@ -145,6 +242,15 @@ impl Worker {
             job.bytes
         }));
     }
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Committed {
+    /// Its callers know as much as there is to know, and the log is ready for the next one.
+    Answered,
+    /// The log is not, and the node is to stop.
+    Abandoned,
 }
 
 fn answer(outcome: Outcome) -> Answer {

@@ -115,9 +115,10 @@ fn a_restart_loads_the_snapshot_and_replays_only_what_follows() {
         }
         node.snapshot().await.unwrap();
         let snapshot = node.status().snapshot.unwrap();
-        assert_eq!((snapshot.index, snapshot.taken, snapshot.failed), (22, 1, 0));
+        assert_eq!(snapshot.index, 22);
         node.snapshot().await.unwrap();
-        assert_eq!(node.status().snapshot.unwrap().taken, 1, "nothing new, nothing taken");
+        let counts = node.status().snapshots;
+        assert_eq!((counts.taken, counts.failed), (1, 0), "nothing new, nothing taken");
         node.propose(command(set("after", "1"))).await.unwrap();
         snapshot.index
     });
@@ -345,6 +346,70 @@ fn a_restore_replaces_everything() {
     });
 }
 
+fn part(keys: std::ops::Range<usize>) -> Vec<RestoreEntry<'static>> {
+    let entry = |i: usize| RestoreEntry {
+        key: format!("k{i}").into(),
+        value: vec![7; 10].into(),
+        expires_at_ms: None,
+        version: 7,
+    };
+    keys.map(entry).collect()
+}
+
+#[test]
+fn a_restore_in_parts_changes_nothing_until_it_is_committed() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("old", "1"))).await.unwrap();
+        let mut restoration = node.begin_restore().await;
+        restoration.add(part(0..10)).await.unwrap();
+        node.propose(command(set("between", "1"))).await.unwrap();
+        restoration.add(part(5..15)).await.unwrap();
+        assert_eq!(node.local().reader.root().len(), 2);
+        // Admitted under rules that have changed: the caller may come again.
+        assert_eq!(restoration.commit(99).await, Err(ProposeError::Stale));
+        assert_eq!(restoration.commit(0).await, Ok(Reply::Count(20)));
+        assert_eq!(node.local().reader.root().len(), 15);
+        drop(restoration);
+
+        // One is prepared at a time, and one that is given up is as if it had never been.
+        let mut abandoned = node.begin_restore().await;
+        abandoned.add(part(0..1)).await.unwrap();
+        let mut next = std::pin::pin!(node.begin_restore());
+        assert!(now_or_never(next.as_mut()).await.is_none());
+        abandoned.abandon().await.unwrap();
+        let mut next = next.await;
+        next.add(part(0..3)).await.unwrap();
+        assert_eq!(node.local().reader.root().len(), 15);
+        assert_eq!(next.commit(0).await, Ok(Reply::Count(3)));
+        drop(next);
+
+        let mut interrupted = node.begin_restore().await;
+        interrupted.add(part(0..7)).await.unwrap();
+    });
+    // A crash in the middle.
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.local().reader.root().len(), 3);
+        let mut restoration = node.begin_restore().await;
+        restoration.add(Vec::new()).await.unwrap();
+        assert_eq!(restoration.commit(0).await, Ok(Reply::Count(0)));
+        assert!(node.local().reader.root().is_empty());
+    });
+}
+
+/// What a future yields if it takes no waiting.
+async fn now_or_never<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match future.as_mut().poll(context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
 #[test]
 fn expired_keys_are_hidden_at_once_and_swept_through_the_log() {
     let temp = TempDir::new().unwrap();
@@ -374,7 +439,7 @@ fn snapshots_are_taken_by_log_size_and_the_log_behind_them_goes() {
             node.propose(command(set(&key, value.clone()))).await.unwrap();
             expected.insert(key, value);
         }
-        until(|| node.status().snapshot.is_some_and(|snapshot| snapshot.taken >= 1)).await;
+        until(|| node.status().snapshots.taken >= 1).await;
         until(|| node.status().wal.oldest_index > Some(1)).await;
     });
     life(async {
@@ -486,7 +551,7 @@ fn a_stop_writes_no_snapshot_for_a_few_changes_of_much_data() {
             node.propose(command(set("few", "changes"))).await.unwrap();
             let other = node.clone();
             node.shutdown().await.unwrap();
-            other.status().snapshot.unwrap().taken
+            other.status().snapshots.taken
         })
     };
     assert_eq!(taken(), 1, "there was none");
@@ -518,5 +583,115 @@ fn the_log_is_bounded_on_disk_however_small_its_entries_are() {
             node.propose(command(Command::Incr { key: "n".into() })).await.unwrap();
         }
         until(|| node.status().snapshot.is_some()).await;
+    });
+}
+
+#[test]
+fn a_new_storage_key_is_put_to_use_at_once_and_loses_nothing() {
+    let temp = TempDir::new().unwrap();
+    let (first, last) = life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        let first = node.status().keys;
+        assert_eq!((first.count, first.wrapped), (1, false));
+        for i in 0..20 {
+            node.propose(command(set(&format!("k{i}"), "before"))).await.unwrap();
+        }
+        node.snapshot().await.unwrap();
+        // Writes go on meanwhile.
+        let writer = tokio::spawn({
+            let node = node.clone();
+            async move {
+                for i in 0..200 {
+                    node.propose(command(set(&format!("k{i}"), "amid"))).await.unwrap();
+                }
+            }
+        });
+        let mut ids = vec![first.active_id.clone()];
+        for _ in 0..5 {
+            ids.push(node.rotate_storage_key().await.unwrap());
+        }
+        writer.await.unwrap();
+        let status = node.status();
+        assert_eq!(status.keys.count, 6);
+        assert_eq!(Some(&status.keys.active_id), ids.last());
+        assert_eq!(status.snapshots.taken, 6, "one that was asked for, and one for each key");
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 6);
+        (first.active_id, status.keys.active_id)
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert_eq!(node.status().keys.active_id, last);
+        for i in 0..200 {
+            assert_eq!(get(&node, &format!("k{i}")), Some(Bytes::from("amid")));
+        }
+        // With nothing new to cover, too.
+        node.snapshot().await.unwrap();
+        let index = node.status().snapshot.unwrap().index;
+        node.rotate_storage_key().await.unwrap();
+        assert_eq!(node.status().snapshot.unwrap().index, index);
+        node.shutdown().await.unwrap();
+    });
+    let old = u128::from_str_radix(&first.replace('-', ""), 16).unwrap().to_be_bytes();
+    for file in ["snapshot.bin", "manifest.bin", "vote.bin", "wal/origin.bin"] {
+        let content = std::fs::read(temp.path().join(file)).unwrap();
+        assert!(!content.windows(16).any(|window| window == old), "{file} is still under the first key");
+    }
+}
+
+#[test]
+fn a_storage_key_that_has_grown_old_is_replaced() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let aging = Config { key_age_max: Some(Duration::from_millis(50)), ..config(&temp) };
+        let node = Node::start(aging).await.unwrap();
+        node.propose(command(set("k", "v"))).await.unwrap();
+        until(|| node.status().keys.count >= 3).await;
+        // Nobody asked for a snapshot.
+        until(|| node.status().snapshots.taken >= 1).await;
+        node.shutdown().await.unwrap();
+    });
+    life(async {
+        let node = Node::start(Config { key_age_max: None, ..config(&temp) }).await.unwrap();
+        assert!(node.status().keys.count >= 3);
+        assert_eq!(get(&node, "k"), Some(Bytes::from("v")));
+    });
+}
+
+#[test]
+fn snapshots_are_taken_by_time_and_only_when_something_has_changed() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let interval = Some(Duration::from_millis(20));
+        let node = Node::start(Config { snapshot_interval: interval, ..config(&temp) }).await.unwrap();
+        for round in 1..=3 {
+            node.propose(command(set("k", round.to_string()))).await.unwrap();
+            let applied = node.status().applied_index;
+            until(|| node.status().snapshot.is_some_and(|snapshot| snapshot.index >= applied)).await;
+            let status = node.status();
+            assert!(status.snapshots.taken <= 1 + round && status.snapshots.last_duration.is_some());
+        }
+    });
+}
+
+#[test]
+fn a_snapshot_that_fails_is_counted_and_does_not_hold_up_the_next() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        node.propose(command(set("k", "1"))).await.unwrap();
+        let obstacle = temp.path().join("snapshot.bin.tmp");
+        std::fs::create_dir(&obstacle).unwrap();
+        assert!(node.snapshot().await.is_err());
+        let counts = node.status().snapshots;
+        assert_eq!((counts.taken, counts.failed), (0, 1));
+        assert!(counts.last_failed_ms.is_some() && node.status().snapshot.is_none());
+        // A new key is active although the snapshot under it has to wait.
+        let key = node.rotate_storage_key().await.unwrap();
+        assert_eq!(node.status().keys.active_id, key);
+        std::fs::remove_dir(&obstacle).unwrap();
+        node.snapshot().await.unwrap();
+        assert_eq!(node.status().snapshots.taken, 1);
     });
 }

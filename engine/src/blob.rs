@@ -112,7 +112,7 @@ impl Kind {
         let version = cursor.u32().map_err(truncated)?;
         if version != VERSION {
             let message = format!("{name} has version {version}, of which {VERSION} is known");
-            return Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(8));
+            return Err(StorageError::newer_format(message).in_file(path).at(8));
         }
         let key_id = Uuid::from_bytes(cursor.array().map_err(truncated)?);
         let salt = cursor.array().map_err(truncated)?;

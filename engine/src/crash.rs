@@ -1,8 +1,9 @@
 //! Crashes between any two changes of the file system, for tests.
 //!
-//! Before each change two images of the directory are taken: what a killed process leaves behind (all of it), and the
-//! least that a loss of power leaves behind (content as of the last sync of each file, names as of the
-//! last sync of each directory). Each carries a note of what the test expected at that moment.
+//! Before each change three images of the directory are taken: what a killed process leaves behind (all of it), the
+//! least that a loss of power leaves behind (content as of the last sync of each file, names as of the last sync of each
+//! directory), and something in between (of the changes since the last sync, each sector of a file and all the names
+//! are there or not, by the throw of a die). Each carries a note of what the test expected at that moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -37,12 +38,24 @@ struct State<N> {
     /// Synced names by directory.
     names: BTreeMap<PathBuf, BTreeMap<PathBuf, u64>>,
     images: Vec<Image<N>>,
+    dice: u64,
 }
 
 pub(crate) struct Image<N> {
     pub(crate) what: String,
+    pub(crate) how: How,
+    /// What was about to happen, and to which file.
+    pub(crate) point: (Operation, PathBuf),
     pub(crate) note: N,
     files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+/// How the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum How {
+    Killed,
+    WithoutPower,
+    WithoutPowerInBetween,
 }
 
 impl<N: Clone + Default + PartialEq> Crashes<N> {
@@ -54,6 +67,7 @@ impl<N: Clone + Default + PartialEq> Crashes<N> {
             synced: HashMap::new(),
             names: BTreeMap::new(),
             images: Vec::new(),
+            dice: 0x9e37_79b9_7f4a_7c15,
         };
         for directory in directories(root) {
             for file in files_in(&directory) {
@@ -93,6 +107,53 @@ impl<N> Image<N> {
 }
 
 impl<N> State<N> {
+    fn toss(&mut self) -> bool {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice & 1 == 0
+    }
+
+    /// Content between what was synced and what is there.
+    fn between(&mut self, synced: &[u8], now: &[u8]) -> Vec<u8> {
+        let len = if self.toss() { synced.len() } else { now.len() };
+        let mut content = vec![0; len];
+        for at in (0..len).step_by(512) {
+            let from = if self.toss() { synced } else { now };
+            let end = (at + 512).min(from.len());
+            if at < end.min(len) {
+                content[at..end.min(len)].copy_from_slice(&from[at..end.min(len)]);
+            }
+        }
+        content
+    }
+
+    /// The files as a loss of power may leave them.
+    fn in_between(&mut self, directories: &[PathBuf]) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        // For all directories alike: no file system loses a file that is moved from one to another.
+        let as_synced = self.toss();
+        for directory in directories {
+            let synced = self.names.get(directory).cloned().unwrap_or_default();
+            let now: BTreeMap<PathBuf, u64> = files_in(directory)
+                .into_iter()
+                .map(|path| (path.clone(), fs::metadata(path).unwrap().ino()))
+                .collect();
+            let current: HashMap<u64, Vec<u8>> =
+                now.iter().map(|(path, inode)| (*inode, fs::read(path).unwrap())).collect();
+            let names = if as_synced { &synced } else { &now };
+            for (path, inode) in names {
+                let kept = self.synced.get(inode).map(|(_, content)| content.clone()).unwrap_or_default();
+                let content = match current.get(inode) {
+                    Some(now) => self.between(&kept, now),
+                    None => kept,
+                };
+                files.insert(path.clone(), content);
+            }
+        }
+        files
+    }
+
     fn sync(&mut self, path: &Path) {
         let file = File::open(path).unwrap();
         let inode = file.metadata().unwrap().ino();
@@ -144,13 +205,25 @@ impl<N: Clone + Default + PartialEq + Send> Probe for Crashes<N> {
                 (file.strip_prefix(&self.root).unwrap().to_owned(), state.synced[inode].1.clone())
             })
             .collect();
-        let name = path.strip_prefix(&self.root).unwrap_or(path).display();
-        for (how, files) in [("killed", killed), ("without power", unplugged)] {
-            let what = format!("{how} before {operation:?} {name}");
+        let between = state.in_between(&directories(&self.root).collect::<Vec<_>>());
+        let between = between
+            .into_iter()
+            .map(|(path, content)| (path.strip_prefix(&self.root).unwrap().to_owned(), content))
+            .collect();
+        let name = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
+        for (how, files) in
+            [(How::Killed, killed), (How::WithoutPower, unplugged), (How::WithoutPowerInBetween, between)]
+        {
+            let what = format!("{how:?} before {operation:?} {}", name.display());
             let note = state.note.clone();
-            state.images.push(Image { what, note, files });
+            state.images.push(Image { what, how, point: (operation, name.clone()), note, files });
         }
         Ok(())
+    }
+
+    fn failed(&self, _: Operation, _: &Path) {
+        self.state.lock().busy = false;
+        self.idle.notify_all();
     }
 
     fn after(&self, operation: Operation, path: &Path) {

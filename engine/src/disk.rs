@@ -3,6 +3,14 @@
 //! One door means one place for modes (files 0600, directories 0700), for the order of sync and rename, and for
 //! watching: a [`Probe`] sees each operation before and after it happens and may refuse it, which is how the tests
 //! crash the storage between any two steps.
+//!
+//! # Trouble
+//! Every refusal is a [`StorageError`] that says of what kind it is ([`Trouble`]). Two rules hold here for all files:
+//! - A failed sync of a file or directory is reported to whoever stops the process ([`OnFailedSync`]), whatever its
+//!   caller makes of the error, and is never tried again.
+//! - What keeps the node alive or frees space (the vote, the origin of the log, the manifest, a snapshot, the next
+//!   segment) goes through an *essential* handle: when it finds no room, the reserves are given up ([`Reserve`]) and it
+//!   is tried once more.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -10,9 +18,15 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use vaylix_proto::Code;
 
-use crate::error::StorageError;
+use crate::error::{StorageError, Trouble, is_no_space};
+
+/// Zeros are written in pieces of this size where a file system cannot set space aside by itself.
+const ZEROS_BYTES: usize = 256 << 10;
 
 /// A change of the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +37,8 @@ pub enum Operation {
     Write,
     /// A file is cut or extended.
     Resize,
+    /// Space is set aside for a file, which reads as zeros there.
+    Allocate,
     /// The content of a file is made durable.
     Sync,
     /// A file gets another name; the path is the new one.
@@ -37,19 +53,64 @@ pub enum Operation {
 pub trait Probe: Send + Sync {
     /// Called before the operation; an error replaces it.
     fn before(&self, operation: Operation, path: &Path) -> io::Result<()>;
+    /// Called with the bytes that are about to be written; an error replaces the write. A test that refuses here may have
+    /// written a part of them itself, as a failing disk does.
+    fn write(&self, _path: &Path, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Called after the operation succeeded.
     fn after(&self, operation: Operation, path: &Path);
+    /// Called after the system refused the operation.
+    fn failed(&self, _operation: Operation, _path: &Path) {}
+}
+
+/// Called when the sync of a file or directory has failed: what is on the disk is unknown then.
+pub type OnFailedSync = Arc<dyn Fn(&StorageError) + Send + Sync>;
+
+/// Something that can give up space on the disk. Answers whether it had any.
+pub(crate) type Reserve = Box<dyn Fn() -> bool + Send + Sync>;
+
+#[derive(Default)]
+struct Shared {
+    reserves: Mutex<Vec<Reserve>>,
+    on_failed_sync: Mutex<Option<OnFailedSync>>,
 }
 
 /// Performs changes of files and directories.
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     probe: Option<Arc<dyn Probe>>,
+    shared: Arc<Shared>,
+    essential: bool,
 }
 
 impl Disk {
     pub(crate) fn watched(probe: Arc<dyn Probe>) -> Self {
-        Self { probe: Some(probe) }
+        Self { probe: Some(probe), ..Self::default() }
+    }
+
+    /// A handle for what must not fail for lack of space as long as there are reserves.
+    pub(crate) fn essential(&self) -> Self {
+        Self { essential: true, ..self.clone() }
+    }
+
+    fn ordinary(&self) -> Self {
+        Self { essential: false, ..self.clone() }
+    }
+
+    /// Adds something that is given up when an essential operation finds no room: before those that were added earlier,
+    /// and one at a time.
+    pub(crate) fn add_reserve(&self, reserve: Reserve) {
+        self.shared.reserves.lock().insert(0, reserve);
+    }
+
+    /// Forgets the reserves: whoever kept them is going away.
+    pub(crate) fn forget_reserves(&self) {
+        self.shared.reserves.lock().clear();
+    }
+
+    pub(crate) fn set_on_failed_sync(&self, hook: OnFailedSync) {
+        *self.shared.on_failed_sync.lock() = Some(hook);
     }
 
     fn run<T>(
@@ -57,15 +118,41 @@ impl Disk {
         operation: Operation,
         path: &Path,
         what: &str,
-        action: impl FnOnce() -> io::Result<T>,
+        action: impl Fn() -> io::Result<T>,
     ) -> Result<T, StorageError> {
-        let result = match &self.probe {
+        let attempt = || match &self.probe {
             None => action(),
-            Some(probe) => probe.before(operation, path).and_then(|()| action()).inspect(|_| {
-                probe.after(operation, path);
-            }),
+            Some(probe) => {
+                probe.before(operation, path)?;
+                let result = action();
+                match &result {
+                    Ok(_) => probe.after(operation, path),
+                    Err(_) => probe.failed(operation, path),
+                }
+                result
+            }
         };
-        result.map_err(|source| StorageError::io(what, path, source))
+        let is_sync = matches!(operation, Operation::Sync | Operation::SyncDirectory);
+        let mut result = attempt();
+        while self.essential
+            && !is_sync
+            && result.as_ref().is_err_and(is_no_space)
+            && self.shared.reserves.lock().iter().any(|reserve| reserve())
+        {
+            result = attempt();
+        }
+        result.map_err(|source| {
+            let error = StorageError::io(what, path, source);
+            if !is_sync {
+                return error;
+            }
+            let error = error.in_trouble(Trouble::Sync);
+            let hook = self.shared.on_failed_sync.lock().clone();
+            if let Some(hook) = hook {
+                hook(&error);
+            }
+            error
+        })
     }
 
     /// Creates the directory and its missing parents, durably, readable by the owner only.
@@ -84,12 +171,13 @@ impl Disk {
             return Ok(());
         }
         self.create_directory(parent)?;
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(StorageError::io("create the directory", path, error))
+        self.run(Operation::Create, path, "create the directory", || {
+            match DirBuilder::new().mode(0o700).create(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                result => result,
             }
-            _ => self.sync_directory(parent),
-        }
+        })?;
+        self.sync_directory(parent)
     }
 
     /// Creates the file, or empties it when it exists.
@@ -128,13 +216,27 @@ impl Disk {
     }
 
     /// Replaces the content of `path` so that a crash leaves the old or the new content, never a mixture.
-    /// Durable on return.
+    /// Durable on return. Essential: it is for small files that say how things stand. When it fails other than by a
+    /// sync, the old content is in place.
     pub(crate) fn replace(&self, path: &Path, content: &[u8]) -> Result<(), StorageError> {
+        let disk = self.essential();
         let temporary = temporary(path);
-        let file = self.create(&temporary)?;
-        file.write_at(content, 0)?;
-        file.sync()?;
-        self.publish(&temporary, path)
+        let replaced = disk.create(&temporary).and_then(|file| {
+            file.write_at(content, 0)?;
+            file.sync()?;
+            disk.publish(&temporary, path)
+        });
+        if replaced.as_ref().is_err_and(StorageError::may_pass) {
+            self.discard(&temporary);
+        }
+        replaced
+    }
+
+    /// Removes a file that is of no use any more; where that fails, it stays until it is made anew or the next start.
+    pub(crate) fn discard(&self, path: &Path) {
+        if let Err(error) = self.remove(path) {
+            tracing::warn!(%error, "a file of no use stays for now");
+        }
     }
 
     /// Moves a complete, synced temporary file into place, durably.
@@ -165,13 +267,66 @@ impl DiskFile {
         &self.path
     }
 
+    /// When it fails, any part of the bytes may have been written.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
-        self.disk
-            .run(Operation::Write, &self.path, "write to the file", || self.file.write_all_at(bytes, offset))
+        self.disk.run(Operation::Write, &self.path, "write to the file", || {
+            if let Some(probe) = &self.disk.probe {
+                probe.write(&self.path, bytes, offset)?;
+            }
+            self.file.write_all_at(bytes, offset)
+        })
     }
 
     pub(crate) fn resize(&self, len: u64) -> Result<(), StorageError> {
         self.disk.run(Operation::Resize, &self.path, "set the length of the file", || self.file.set_len(len))
+    }
+
+    /// Sets space aside behind what has been written, so that writes there do not fail for lack of it. The bytes read
+    /// as zeros. When it fails, part of the space may have been set aside.
+    pub(crate) fn allocate(&self, offset: u64, len: u64) -> Result<(), StorageError> {
+        self.allocate_by(&self.disk.ordinary(), offset, len)
+    }
+
+    /// The same, also at the cost of the reserves.
+    pub(crate) fn allocate_essential(&self, offset: u64, len: u64) -> Result<(), StorageError> {
+        self.allocate_by(&self.disk.essential(), offset, len)
+    }
+
+    fn allocate_by(&self, disk: &Disk, offset: u64, len: u64) -> Result<(), StorageError> {
+        self.run_allocation(disk, || match self.set_aside(offset, len)? {
+            true => Ok(()),
+            // Zeros that are written take the space just as well.
+            false => self.fill(offset, len),
+        })
+    }
+
+    /// The same for a file that is about to be filled anyway, if the file system can set space aside.
+    pub(crate) fn allocate_if_cheap(&self, offset: u64, len: u64) -> Result<(), StorageError> {
+        self.run_allocation(&self.disk.ordinary(), || self.set_aside(offset, len).map(|_| ()))
+    }
+
+    fn run_allocation(&self, disk: &Disk, action: impl Fn() -> io::Result<()>) -> Result<(), StorageError> {
+        disk.run(Operation::Allocate, &self.path, "set space aside for the file", action)
+    }
+
+    /// `false` when the file system cannot.
+    fn set_aside(&self, offset: u64, len: u64) -> io::Result<bool> {
+        match fallocate(&self.file, FallocateFlags::empty(), offset, len) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn fill(&self, offset: u64, len: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut done = 0;
+        while done < len {
+            let piece = usize::try_from(len - done).map_or(ZEROS_BYTES, |left| left.min(ZEROS_BYTES));
+            self.file.write_all_at(&zeros[..piece], offset + done)?;
+            done += piece as u64;
+        }
+        Ok(())
     }
 
     /// Makes the content durable, and what of the metadata is needed to read it.

@@ -19,7 +19,20 @@ struct Inner {
     file: Option<PathBuf>,
     offset: Option<u64>,
     advice: Option<String>,
+    trouble: Option<Trouble>,
     source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What kind of trouble with the disk a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is no room. What was refused has not happened, and may be tried again when something has been freed.
+    NoSpace,
+    /// The system refused for another reason. What was refused may have happened in part, and may be done anew.
+    Refused,
+    /// A sync failed. What is on the disk is unknown from then on and asking again does not help (the kernel forgets
+    /// the error with the pages): whoever depends on it must stop.
+    Sync,
 }
 
 impl StorageError {
@@ -31,6 +44,7 @@ impl StorageError {
             file: None,
             offset: None,
             advice: None,
+            trouble: None,
             source: None,
         }))
     }
@@ -40,7 +54,15 @@ impl StorageError {
         Self::new(Code::EngineFilesystemIoFailure, format!("filesystem I/O failed: {what}: {source}"))
             .in_file(file)
             .advise(advice(&source))
+            .in_trouble(if is_no_space(&source) { Trouble::NoSpace } else { Trouble::Refused })
             .because(source)
+    }
+
+    /// Says what kind of trouble it is.
+    #[must_use]
+    pub(crate) fn in_trouble(mut self, trouble: Trouble) -> Self {
+        self.0.trouble = Some(trouble);
+        self
     }
 
     /// Names the file.
@@ -62,6 +84,18 @@ impl StorageError {
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
         self.0.advice = Some(advice.into());
         self
+    }
+
+    /// Says what to do unless that has been said.
+    #[must_use]
+    pub(crate) fn or_advise(self, advice: &str) -> Self {
+        if self.0.advice.is_some() { self } else { self.advise(advice) }
+    }
+
+    /// The file has a format that this release does not know yet.
+    pub(crate) fn newer_format(message: String) -> Self {
+        Self::new(Code::UnsupportedStorageFormat, message)
+            .advise("a newer release wrote the file: start that release")
     }
 
     /// Keeps the cause.
@@ -95,11 +129,28 @@ impl StorageError {
         self.0.offset
     }
 
+    /// What kind of trouble with the disk it is; none for everything else, such as damage.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.0.trouble
+    }
+
+    /// Whether doing it anew is safe and may help: a file operation was refused, and it was no sync.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self.0.trouble, Some(Trouble::NoSpace | Trouble::Refused))
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn advice(&self) -> Option<&str> {
         self.0.advice.as_deref()
     }
+}
+
+/// Whether the reason is that there is no room.
+pub(crate) fn is_no_space(source: &io::Error) -> bool {
+    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What to do when the operating system refuses for this reason.
@@ -159,7 +210,9 @@ impl From<StorageError> for io::Error {
 impl From<io::Error> for StorageError {
     fn from(error: io::Error) -> Self {
         error.downcast::<Self>().unwrap_or_else(|error| {
+            let trouble = if is_no_space(&error) { Trouble::NoSpace } else { Trouble::Refused };
             Self::new(Code::EngineFilesystemIoFailure, format!("filesystem I/O failed: {error}"))
+                .in_trouble(trouble)
                 .because(error)
         })
     }

@@ -5,15 +5,39 @@
 //! |---|---|
 //! | 8 | magic `VXKEYRNG` |
 //! | 4 | version, 1 |
-//! | 16 | how the secrets below are protected: `unwrapped` in ASCII, zero-padded. No other value exists yet; the field is where a wrapping by a key-encryption key will be named |
+//! | 16 | how the secrets below are protected, in ASCII, zero-padded: `unwrapped` or `kek-aes256gcm` |
 //! | 4 | number of keys, 1 to 4096 |
-//! | 56 each | key: id (UUIDv7, 16), creation time (ms since 1970, 8), secret (32); the active key first, then the previous ones, newest first |
+//! | … | the keys, the active one first, then the previous ones, newest first |
 //! | 4 | CRC-32 of everything before it |
+//!
+//! Keys that are *unwrapped*:
+//!
+//! | Bytes | Field |
+//! |---|---|
+//! | 56 each | id (UUIDv7, 16), creation time (ms since 1970, 8), secret (32) |
+//!
+//! Keys that are wrapped under a [key-encryption key](crate::kek):
+//!
+//! | Bytes | Field |
+//! |---|---|
+//! | 8 | id of the key-encryption key |
+//! | 32 | salt |
+//! | 24 each | id (UUIDv7, 16), creation time (ms since 1970, 8) |
+//! | 32 each | secrets, in the same order, sealed together by AES-256-GCM |
+//! | 16 | tag |
+//!
+//! The secrets are [sealed](crate::seal) with counter 0 under `HKDF-SHA256(key-encryption key, salt, purpose)`, with
+//! everything before them as associated data, so no key can be renamed, moved or left out. The salt is new whenever
+//! the file is written, hence so is the key, and the nonce never repeats under one.
 //!
 //! Integers are little-endian. The file is always replaced as a whole, so it is never torn: whatever does not match is
 //! damage, and the storage refuses to open. An unwrapped keyring protects against the loss of the *other*
 //! files only: who has both has the data. Who loses it has lost the data, hence a missing keyring beside sealed files
 //! is an error and never a reason to make a new one.
+//!
+//! A keyring is opened in the form it has. A key-encryption key for an unwrapped one is refused rather than put to use:
+//! copies of the unwrapped file would go on opening the data, and whoever asked for encryption should know; wrapping is
+//! a deliberate act, [`Keyring::rewrap`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,16 +50,25 @@ use zeroize::Zeroizing;
 use crate::cursor::{Cursor, Truncated};
 use crate::disk::read_small;
 use crate::error::StorageError;
+use crate::kek::{Kek, KekId};
 use crate::layout::DataDir;
+use crate::seal::{FileKey, SALT_BYTES, TAG_BYTES};
 
 const MAGIC: &[u8; 8] = b"VXKEYRNG";
 const VERSION: u32 = 1;
 const UNWRAPPED: &[u8; 16] = b"unwrapped\0\0\0\0\0\0\0";
+const WRAPPED: &[u8; 16] = b"kek-aes256gcm\0\0\0";
+const PURPOSE: &[u8] = b"vaylix keyring";
 const HEAD_BYTES: usize = 32;
-const KEY_BYTES: usize = 56;
+const LABEL_BYTES: usize = 24;
+const SECRET_BYTES: usize = 32;
+const KEY_BYTES: usize = LABEL_BYTES + SECRET_BYTES;
+/// What wrapping adds to the keys: the id of the key-encryption key, the salt and the tag.
+const WRAPPING_BYTES: usize = 8 + SALT_BYTES + TAG_BYTES;
 /// One key a month lasts for three centuries.
 const KEYS_MAX: usize = 4096;
-const FILE_BYTES_MAX: u64 = (HEAD_BYTES + KEYS_MAX * KEY_BYTES + 4) as u64;
+const FILE_BYTES_MAX: u64 = (HEAD_BYTES + WRAPPING_BYTES + KEYS_MAX * KEY_BYTES + 4) as u64;
+const RESTORE: &str = "restore keyring.bin from a backup; without it the data cannot be read";
 
 /// One storage key. Has no `Debug`, and its secret is wiped when dropped.
 pub struct StorageKey {
@@ -73,27 +106,35 @@ impl StorageKey {
 
 /// The active storage key and the previous ones.
 pub struct Keyring {
+    ring: RwLock<Ring>,
+}
+
+struct Ring {
     /// Never empty; the active key first.
-    keys: RwLock<Vec<Arc<StorageKey>>>,
+    keys: Vec<Arc<StorageKey>>,
+    /// What the file is wrapped under.
+    kek: Option<Kek>,
 }
 
 impl Keyring {
-    /// Reads the keyring of the directory, or makes the first one when the directory is fresh. `now_ms` dates a new key.
+    /// Reads an unwrapped keyring, or makes the first one when the directory is fresh.
+    /// [`open_or_create_with`](Self::open_or_create_with) without a key-encryption key.
     ///
     /// # Errors
-    /// `ENG-009` for an unknown format or version and for a keyring that is missing while sealed files exist,
-    /// `ENG-007` for a damaged one, `ENG-006` for one that makes no sense, `ENG-002` for I/O.
+    /// As there.
     pub fn open_or_create(dir: &DataDir, now_ms: u64) -> Result<Self, StorageError> {
+        Self::open_or_create_with(dir, None, now_ms)
+    }
+
+    /// Reads the keyring of the directory, or makes the first one, wrapped under `kek` if there is one, when the
+    /// directory is fresh. `now_ms` dates a new key.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and `ENG-009` for a keyring that is missing while sealed files exist.
+    pub fn open_or_create_with(dir: &DataDir, kek: Option<Kek>, now_ms: u64) -> Result<Self, StorageError> {
         let path = dir.keyring();
-        let restore = "restore keyring.bin from a backup; without it the data cannot be read";
-        let content = read_small(&path, FILE_BYTES_MAX).map_err(|error| match error.advice() {
-            Some(_) => error,
-            None => error.advise(restore),
-        })?;
-        if let Some(content) = content {
-            let keys =
-                decode(&Zeroizing::new(content)).map_err(|error| error.in_file(&path).advise(restore))?;
-            return Ok(Self { keys: RwLock::new(keys) });
+        if let Some(keys) = read(dir, kek.as_ref())? {
+            return Ok(Self { ring: RwLock::new(Ring { keys, kek }) });
         }
         let sealed = match dir.sealed_file() {
             Some(path) => Some(path),
@@ -107,51 +148,97 @@ impl Keyring {
             .in_file(&path)
             .advise("restore keyring.bin from a backup; to start afresh, move the data directory away"));
         }
-        let keyring = Self { keys: RwLock::new(vec![Arc::new(StorageKey::generate(now_ms)?)]) };
-        keyring.store(dir, &keyring.keys.read())?;
-        tracing::info!(file = %path.display(), "created the keyring: its keys are not wrapped, so keep the file apart from backups of the data");
-        Ok(keyring)
+        let ring = Ring { keys: vec![Arc::new(StorageKey::generate(now_ms)?)], kek };
+        ring.store(dir)?;
+        tracing::info!(file = %path.display(), "created the keyring");
+        Ok(Self { ring: RwLock::new(ring) })
+    }
+
+    /// Reads the keyring of a directory that has one.
+    ///
+    /// # Errors
+    /// `ENG-008` when it is wrapped and `kek` is missing or another one, `ENG-011` when it is not wrapped and `kek` is
+    /// given, `ENG-009` for an unknown format or version or a missing file, `ENG-007` for a damaged one, `ENG-006` for
+    /// one that makes no sense, `ENG-002` for I/O.
+    pub fn open(dir: &DataDir, kek: Option<Kek>) -> Result<Self, StorageError> {
+        let Some(keys) = read(dir, kek.as_ref())? else {
+            return Err(StorageError::new(Code::UnsupportedStorageFormat, "the keyring is missing")
+                .in_file(&dir.keyring())
+                .advise(RESTORE));
+        };
+        Ok(Self { ring: RwLock::new(Ring { keys, kek }) })
     }
 
     /// A keyring of one given key that is not kept anywhere, to seal what travels between nodes.
     #[must_use]
     pub fn for_transfer(secret: [u8; 32]) -> Self {
         let key = StorageKey { id: Uuid::nil(), created_ms: 0, secret: Zeroizing::new(secret) };
-        Self { keys: RwLock::new(vec![Arc::new(key)]) }
+        Self { ring: RwLock::new(Ring { keys: vec![Arc::new(key)], kek: None }) }
     }
 
     /// The key under which new files are sealed.
     #[must_use]
     pub fn active(&self) -> Arc<StorageKey> {
-        Arc::clone(&self.keys.read()[0])
+        Arc::clone(&self.ring.read().keys[0])
+    }
+
+    /// All keys, the active one first, then the previous ones, newest first.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Arc<StorageKey>> {
+        self.ring.read().keys.clone()
+    }
+
+    /// How many keys there are, at least 1.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.ring.read().keys.len()
+    }
+
+    /// What the file is wrapped under; `None` when it is not wrapped.
+    #[must_use]
+    pub fn kek_id(&self) -> Option<KekId> {
+        self.ring.read().kek.as_ref().map(Kek::id)
     }
 
     /// The key of this id.
     #[must_use]
     pub fn get(&self, id: Uuid) -> Option<Arc<StorageKey>> {
-        self.keys.read().iter().find(|key| key.id == id).map(Arc::clone)
+        self.ring.read().keys.iter().find(|key| key.id == id).map(Arc::clone)
     }
 
     /// Makes a new active key and keeps the old ones for reading. Durable on return; what is sealed from then on uses
-    /// the new key, beginning with the next segment and the next snapshot.
+    /// the new key, beginning with the next segment and the next snapshot. Returns the new key.
     ///
     /// # Errors
     /// `ENG-011` when there are too many keys, `ENG-002` for I/O; the old key stays active then.
-    pub fn rotate(&self, dir: &DataDir, now_ms: u64) -> Result<(), StorageError> {
-        let mut keys = self.keys.write();
-        if keys.len() == KEYS_MAX {
+    pub fn rotate(&self, dir: &DataDir, now_ms: u64) -> Result<Arc<StorageKey>, StorageError> {
+        let mut ring = self.ring.write();
+        if ring.keys.len() == KEYS_MAX {
             let message = format!("the keyring already holds {KEYS_MAX} keys");
-            return Err(StorageError::new(Code::InvalidStorageOperation, message).in_file(&dir.keyring()));
+            return Err(StorageError::new(Code::InvalidStorageOperation, message)
+                .in_file(&dir.keyring())
+                .advise("keys are never dropped, since older files may need them: rotate less often"));
         }
-        let mut next = vec![Arc::new(StorageKey::generate(now_ms)?)];
-        next.extend(keys.iter().cloned());
-        self.store(dir, &next)?;
-        *keys = next;
-        Ok(())
+        let key = Arc::new(StorageKey::generate(now_ms)?);
+        let mut next = Ring { keys: vec![Arc::clone(&key)], kek: ring.kek.clone() };
+        next.keys.extend(ring.keys.iter().cloned());
+        next.store(dir)?;
+        *ring = next;
+        Ok(key)
     }
 
-    fn store(&self, dir: &DataDir, keys: &[Arc<StorageKey>]) -> Result<(), StorageError> {
-        dir.disk().replace(&dir.keyring(), &encode(keys))
+    /// Writes the file anew, wrapped under `kek`, or unwrapped without one. The storage keys stay what they are, so
+    /// nothing else has to be sealed again; and whoever had them, from a copy of the old file, has them still. Durable on
+    /// return; after a crash the old or the new file is found.
+    ///
+    /// # Errors
+    /// `ENG-002` for I/O.
+    pub fn rewrap(&self, dir: &DataDir, kek: Option<Kek>) -> Result<(), StorageError> {
+        let mut ring = self.ring.write();
+        let next = Ring { keys: ring.keys.clone(), kek };
+        next.store(dir)?;
+        *ring = next;
+        Ok(())
     }
 
     /// The key of this id, or the refusal of `file` that names it.
@@ -171,33 +258,77 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), StorageError> {
     })
 }
 
-fn encode(keys: &[Arc<StorageKey>]) -> Zeroizing<Vec<u8>> {
-    let count = u32::try_from(keys.len()).expect("KEYS_MAX fits in 32 bits");
-    // Reserved in full, so that no secret stays behind in a smaller buffer that was outgrown.
-    let mut out = Zeroizing::new(Vec::with_capacity(HEAD_BYTES + keys.len() * KEY_BYTES + 4));
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(UNWRAPPED);
-    out.extend_from_slice(&count.to_le_bytes());
-    for key in keys {
-        out.extend_from_slice(key.id.as_bytes());
-        out.extend_from_slice(&key.created_ms.to_le_bytes());
-        out.extend_from_slice(key.secret());
-    }
-    let checksum = crc32fast::hash(&out);
-    out.extend_from_slice(&checksum.to_le_bytes());
-    out
+fn read(dir: &DataDir, kek: Option<&Kek>) -> Result<Option<Vec<Arc<StorageKey>>>, StorageError> {
+    let path = dir.keyring();
+    let advised = |error: StorageError| error.in_file(&path).or_advise(RESTORE);
+    let Some(content) = read_small(&path, FILE_BYTES_MAX).map_err(advised)? else { return Ok(None) };
+    decode(&mut Zeroizing::new(content), kek).map(Some).map_err(advised)
 }
 
-fn decode(content: &[u8]) -> Result<Vec<Arc<StorageKey>>, StorageError> {
+impl Ring {
+    fn store(&self, dir: &DataDir) -> Result<(), StorageError> {
+        dir.disk().replace(&dir.keyring(), &self.encode()?)
+    }
+
+    fn encode(&self) -> Result<Zeroizing<Vec<u8>>, StorageError> {
+        let count = u32::try_from(self.keys.len()).expect("KEYS_MAX fits in 32 bits");
+        // Reserved in full, so that no secret stays behind in a smaller buffer that was outgrown.
+        let len = HEAD_BYTES + WRAPPING_BYTES + self.keys.len() * KEY_BYTES + 4;
+        let mut out = Zeroizing::new(Vec::with_capacity(len));
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(if self.kek.is_some() { WRAPPED } else { UNWRAPPED });
+        out.extend_from_slice(&count.to_le_bytes());
+        match &self.kek {
+            None => {
+                for key in &self.keys {
+                    out.extend_from_slice(&key.label());
+                    out.extend_from_slice(key.secret());
+                }
+            }
+            Some(kek) => {
+                let mut salt = [0; SALT_BYTES];
+                fill_random(&mut salt)?;
+                out.extend_from_slice(&kek.id().0);
+                out.extend_from_slice(&salt);
+                for key in &self.keys {
+                    out.extend_from_slice(&key.label());
+                }
+                let associated = out.to_vec();
+                for key in &self.keys {
+                    out.extend_from_slice(key.secret());
+                }
+                wrapping_key(kek, &salt).seal(0, &associated, &mut out, associated.len());
+            }
+        }
+        let checksum = crc32fast::hash(&out);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        Ok(out)
+    }
+}
+
+impl StorageKey {
+    fn label(&self) -> [u8; LABEL_BYTES] {
+        let mut label = [0; LABEL_BYTES];
+        label[..16].copy_from_slice(self.id.as_bytes());
+        label[16..].copy_from_slice(&self.created_ms.to_le_bytes());
+        label
+    }
+}
+
+fn wrapping_key(kek: &Kek, salt: &[u8; SALT_BYTES]) -> FileKey {
+    FileKey::derive_from(kek.secret(), salt, PURPOSE, &[])
+}
+
+fn decode(content: &mut [u8], kek: Option<&Kek>) -> Result<Vec<Arc<StorageKey>>, StorageError> {
+    let total = content.len() as u64;
     let truncated = |_: Truncated| {
-        StorageError::new(Code::ManifestDeserializationFailure, "the keyring ends early")
-            .at(content.len() as u64)
+        StorageError::new(Code::ManifestDeserializationFailure, "the keyring ends early").at(total)
     };
     if !content.starts_with(MAGIC) {
         return Err(StorageError::new(Code::UnsupportedStorageFormat, "not a keyring").at(0));
     }
-    let (body, checksum) = content.split_last_chunk::<4>().ok_or(Truncated).map_err(truncated)?;
+    let (body, checksum) = content.split_last_chunk_mut::<4>().ok_or(Truncated).map_err(truncated)?;
     if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
         let message = "checksum validation failed for the keyring";
         return Err(StorageError::new(Code::ChecksumValidationFailure, message).at(body.len() as u64));
@@ -206,26 +337,93 @@ fn decode(content: &[u8]) -> Result<Vec<Arc<StorageKey>>, StorageError> {
     let version = cursor.u32().map_err(truncated)?;
     if version != VERSION {
         let message = format!("keyring of version {version}, of which {VERSION} is known");
-        return Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(8));
+        return Err(StorageError::newer_format(message).at(8));
     }
-    if cursor.array::<16>().map_err(truncated)? != *UNWRAPPED {
-        let message = "the keyring is wrapped in a way this version does not know";
-        return Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(12));
-    }
+    let protection: [u8; 16] = cursor.array().map_err(truncated)?;
     let count = cursor.u32().map_err(truncated)? as usize;
-    if count == 0 || count > KEYS_MAX || cursor.rest().len() != count * KEY_BYTES {
-        let message = format!("{} bytes cannot be {count} keys", cursor.rest().len());
-        return Err(StorageError::new(Code::ManifestDeserializationFailure, message).at(28));
+    let rest = cursor.rest().len();
+    let senseless = || {
+        let message = format!("{rest} bytes cannot be {count} keys");
+        StorageError::new(Code::ManifestDeserializationFailure, message).at(28)
+    };
+    if count == 0 || count > KEYS_MAX {
+        return Err(senseless());
     }
-    let mut keys = Vec::with_capacity(count);
-    for _ in 0..count {
-        keys.push(Arc::new(StorageKey {
-            id: Uuid::from_bytes(cursor.array().map_err(truncated)?),
-            created_ms: cursor.u64().map_err(truncated)?,
-            secret: Zeroizing::new(cursor.array().map_err(truncated)?),
-        }));
+    match &protection {
+        UNWRAPPED if kek.is_some() => Err(StorageError::new(
+            Code::InvalidStorageOperation,
+            "a key-encryption key was given, but the keyring is not wrapped",
+        )
+        .at(12)
+        .advise(
+            "wrap it while the server is stopped, with `vaylix storage rewrap-keys --data-dir … --new-kek-file …`, or \
+             leave out --kek-file and VAYLIX_KEK",
+        )),
+        UNWRAPPED if rest != count * KEY_BYTES => Err(senseless()),
+        UNWRAPPED => decode_keys(&body[HEAD_BYTES..], KEY_BYTES, &body[HEAD_BYTES + LABEL_BYTES..], KEY_BYTES)
+            .map_err(truncated),
+        WRAPPED if rest != WRAPPING_BYTES + count * KEY_BYTES => Err(senseless()),
+        WRAPPED => {
+            let wrapped_under = KekId(cursor.array().map_err(truncated)?);
+            let salt = cursor.array().map_err(truncated)?;
+            let kek = unwrapping_kek(wrapped_under, kek)?;
+            let labels_at = HEAD_BYTES + WRAPPING_BYTES - TAG_BYTES;
+            let (associated, sealed) = body.split_at_mut(labels_at + count * LABEL_BYTES);
+            let secrets = wrapping_key(kek, &salt).open(0, associated, sealed).map_err(|_| {
+                let message = "the keyring is not what was wrapped under this key-encryption key";
+                StorageError::new(Code::EncryptedStorageFailure, message).at(associated.len() as u64)
+            })?;
+            decode_keys(&associated[labels_at..], LABEL_BYTES, secrets, SECRET_BYTES).map_err(truncated)
+        }
+        _ => {
+            let message = "the keyring is wrapped in a way this version does not know";
+            Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(12))
+        }
     }
-    Ok(keys)
+}
+
+/// The key-encryption key that was given, if it is the right one.
+fn unwrapping_kek(wrapped_under: KekId, given: Option<&Kek>) -> Result<&Kek, StorageError> {
+    let refuse = |message: String, advice: &str| {
+        Err(StorageError::new(Code::EncryptedStorageFailure, message).at(HEAD_BYTES as u64).advise(advice))
+    };
+    match given {
+        Some(given) if given.id() == wrapped_under => Ok(given),
+        Some(given) => refuse(
+            format!(
+                "the keyring is wrapped under the key-encryption key {wrapped_under}, but {} was given",
+                given.id()
+            ),
+            "give that key with --kek-file or VAYLIX_KEK; without it the data cannot be read",
+        ),
+        None => refuse(
+            format!(
+                "the keyring is wrapped under the key-encryption key {wrapped_under}, and none was given"
+            ),
+            "give it with --kek-file or VAYLIX_KEK",
+        ),
+    }
+}
+
+/// Labels and secrets, each so many bytes apart.
+fn decode_keys(
+    labels: &[u8],
+    label_stride: usize,
+    secrets: &[u8],
+    secret_stride: usize,
+) -> Result<Vec<Arc<StorageKey>>, Truncated> {
+    labels
+        .chunks(label_stride)
+        .zip(secrets.chunks(secret_stride))
+        .map(|(label, secret)| {
+            let mut label = Cursor::new(label);
+            Ok(Arc::new(StorageKey {
+                id: Uuid::from_bytes(label.array()?),
+                created_ms: label.u64()?,
+                secret: Zeroizing::new(Cursor::new(secret).array()?),
+            }))
+        })
+        .collect()
 }
 
 #[cfg(test)]

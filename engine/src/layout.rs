@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vaylix_proto::Code;
 
-use crate::disk::{Disk, Operation, Probe, temporary};
+use crate::disk::{Disk, OnFailedSync, Operation, Probe, temporary};
 use crate::error::StorageError;
 use crate::lock::{DirectoryLock, Hold};
 
@@ -24,6 +24,7 @@ use crate::lock::{DirectoryLock, Hold};
 /// | `wal/origin.bin` | where the log begins: what has been purged |
 /// | `wal/active-<start>.wal` | [the segment](crate::wal) being written |
 /// | `wal/<start>-<end>.wal` | a sealed segment, both ends inclusive |
+/// | `wal/spare.tmp`, `wal/reserve.tmp` | space set aside: the next segment, and [what is given up](crate::wal) on a full disk |
 /// | `*.tmp` | the next content of a file; never read, overwritten or removed at will |
 ///
 /// Directories are created 0700, files 0600.
@@ -58,7 +59,25 @@ impl DataDir {
         Self::with_disk(root.into(), Disk::default())
     }
 
-    /// The same with a probe that sees every change of a file; for tests of crash safety.
+    /// Takes a directory that has a keyring, and creates nothing in any other.
+    ///
+    /// # Errors
+    /// `ENG-011` when another process holds it or there is no keyring in it, `ENG-002` for I/O.
+    pub fn open_existing(root: impl Into<PathBuf>) -> Result<Self, StorageError> {
+        let root = root.into();
+        let keyring = root.join("keyring.bin");
+        if !keyring.exists() {
+            return Err(StorageError::new(
+                Code::InvalidStorageOperation,
+                "this is no data directory: there is no keyring in it",
+            )
+            .in_file(&keyring)
+            .advise("name the directory that a server was given as --data-dir"));
+        }
+        Self::open_or_create(root)
+    }
+
+    /// The same as [`open_or_create`](Self::open_or_create) with a probe that sees every change of a file; for tests of crash safety.
     ///
     /// # Errors
     /// As [`open_or_create`](Self::open_or_create).
@@ -168,6 +187,12 @@ impl DataDir {
     #[must_use]
     pub fn wal_origin(&self) -> PathBuf {
         self.0.root.join("wal").join("origin.bin")
+    }
+
+    /// Who hears of a failed sync of any file or directory in here. What is on the disk is unknown then, so it should
+    /// end the process.
+    pub fn on_failed_sync(&self, hook: OnFailedSync) {
+        self.0.disk.set_on_failed_sync(hook);
     }
 
     /// A file of the directory, outside the log, that only the keyring can open; `None` on a fresh directory.

@@ -2,6 +2,7 @@
 //!
 //! Synchronous throughout: no runtime, no sockets, and no clock except the times that callers pass in.
 
+pub mod backups;
 mod blob;
 pub mod content;
 #[cfg(test)]
@@ -10,7 +11,10 @@ mod cursor;
 pub mod disk;
 pub mod dump;
 pub mod error;
+#[cfg(test)]
+mod failpoints;
 pub mod glob;
+pub mod kek;
 pub mod keyring;
 pub mod layout;
 pub mod lock;
@@ -25,6 +29,8 @@ pub mod verify;
 pub mod vote;
 pub mod wal;
 
+pub use backups::BackupDir;
 pub use error::StorageError;
+pub use kek::Kek;
 pub use keyring::Keyring;
 pub use layout::DataDir;

@@ -30,8 +30,18 @@ pub(crate) struct FileKey(Aes256Gcm);
 impl FileKey {
     /// Derives the key of the file with this salt and header; `purpose` is the kind of file.
     pub(crate) fn derive(key: &StorageKey, salt: &[u8; SALT_BYTES], purpose: &[u8], header: &[u8]) -> Self {
+        Self::derive_from(key.secret(), salt, purpose, header)
+    }
+
+    /// The same from a secret that is no storage key.
+    pub(crate) fn derive_from(
+        secret: &[u8; 32],
+        salt: &[u8; SALT_BYTES],
+        purpose: &[u8],
+        header: &[u8],
+    ) -> Self {
         let mut derived = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(Some(salt), key.secret())
+        Hkdf::<Sha256>::new(Some(salt), secret)
             .expand_multi_info(&[purpose, header], &mut *derived)
             .expect("32 bytes are within what HKDF-SHA256 can give");
         Self(Aes256Gcm::new((&*derived).into()))

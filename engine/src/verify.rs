@@ -47,7 +47,7 @@ pub struct Verified {
     pub bytes: u64,
     /// Records of the log read.
     pub records: u64,
-    /// Bytes of the files under each storage key that is in use.
+    /// Bytes of the files under each storage key of the keyring, 0 where nothing needs it any more.
     pub bytes_by_key: BTreeMap<Uuid, u64>,
 }
 
@@ -72,6 +72,7 @@ pub fn inspect(dir: &DataDir, keyring: &Keyring) -> Result<Inspection, StorageEr
 /// The first damage that is found, with code, file and offset: whatever would stop a server or a restore.
 pub fn verify(dir: &DataDir, keyring: &Keyring, content: &impl Content) -> Result<Verified, StorageError> {
     let mut sizes = Sizes::default();
+    sizes.by_key.extend(keyring.keys().iter().map(|key| (key.id(), 0)));
     for (kind, path) in
         [(&vote::KIND, dir.vote()), (&snapshot::MANIFEST, dir.manifest()), (&wal::ORIGIN, dir.wal_origin())]
     {

@@ -85,7 +85,7 @@ codes! {
     DecompressedFrameTooLarge, "TRN-017", "Decompressed Frame Too Large", Never;
     ProtocolStateViolation, "TRN-018", "Protocol State Violation", Never;
     EngineProjectDirectoriesUnavailable, "ENG-001", "Project Directories Unavailable", Never;
-    EngineFilesystemIoFailure, "ENG-002", "Filesystem I/O Failure", Never;
+    EngineFilesystemIoFailure, "ENG-002", "Filesystem I/O Failure", Backoff;
     SnapshotSerializationFailure, "ENG-003", "Snapshot Serialization Failure", Never;
     SnapshotDeserializationFailure, "ENG-004", "Snapshot Deserialization Failure", Never;
     ManifestSerializationFailure, "ENG-005", "Manifest Serialization Failure", Never;

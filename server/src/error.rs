@@ -24,7 +24,8 @@ pub(crate) enum ServerError {
     Open(OpenError),
     /// The audit log does not verify, or cannot be read.
     Audit(VerifyError),
-    /// A subcommand cannot do its work on a data directory.
+    /// The backup directory cannot be used, a subcommand cannot do its work on a data directory, or the file of a
+    /// key-encryption key cannot be read.
     Storage(StorageError),
     /// A health check found the server not alive or not ready.
     Healthcheck(String),

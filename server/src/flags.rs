@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use vaylix_consensus::limits::{KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
 
 /// What the command line and the environment say, before it is checked.
 #[derive(Parser)]
@@ -19,6 +20,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
     about = "Vaylix: a secure, consensus-backed key-value database for operational state",
     after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port; the \
                   command line wins.\nRUST_LOG chooses what is logged: error, warn, info or debug.\n\
+                  VAYLIX_KEK has no option: it can hold the key-encryption key, which belongs on no command line.\n\
                   Exit status: 0 stopped cleanly or done, 1 could not start or be done, 2 wrong options.\n\
                   Documentation: docs/server.md, docs/operations.md and the other pages of docs/ in the source tree."
 )]
@@ -58,6 +60,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "VAYLIX_DATA_DIR", default_value = "./default.vaylix", help_heading = STORAGE)]
     pub(crate) data_dir: PathBuf,
 
+    /// Where backup files are written and read; created when missing [default: `backups` in the data directory].
+    #[arg(long, env = "VAYLIX_BACKUP_DIR", help_heading = STORAGE)]
+    pub(crate) backup_dir: Option<PathBuf>,
+
     /// When a write counts as done. `sync`: it is on disk. `flush` and `buffered` are UNSAFE: the operating
     /// system has it, and a power failure can lose what was acknowledged.
     #[arg(long, env = "VAYLIX_WAL_SYNC", value_enum, default_value_t = WalSync::Sync, help_heading = STORAGE)]
@@ -82,6 +88,26 @@ pub(crate) struct Flags {
     #[arg(long, env = "VAYLIX_PITR_RETAIN_BYTES", default_value_t = 8 * 1024 * 1024 * 1024,
           help_heading = STORAGE)]
     pub(crate) pitr_retain_bytes: u64,
+
+    /// Take a snapshot when the log has grown by so many bytes since the last one; 0 never. A snapshot bounds the log and
+    /// the time a start takes.
+    #[arg(long, env = "VAYLIX_SNAPSHOT_LOG_BYTES", default_value_t = SNAPSHOT_LOG_BYTES_DEFAULT, help_heading = STORAGE)]
+    pub(crate) snapshot_log_bytes: u64,
+
+    /// Take a snapshot every so many seconds, if anything has changed; 0 never.
+    #[arg(long, env = "VAYLIX_SNAPSHOT_INTERVAL_SECONDS", default_value_t = 0, help_heading = STORAGE)]
+    pub(crate) snapshot_interval_seconds: u64,
+
+    /// File with the key-encryption key that the keyring is wrapped under: 32 random bytes, or their text in hexadecimal
+    /// or base64. VAYLIX_KEK can hold the text itself instead. A fresh directory is wrapped under it from the start; an
+    /// existing one by `vaylix storage rewrap-keys`.
+    #[arg(long, env = "VAYLIX_KEK_FILE", help_heading = STORAGE)]
+    pub(crate) kek_file: Option<PathBuf>,
+
+    /// Age in days at which the storage key is replaced by a new one; 0 never.
+    #[arg(long, env = "VAYLIX_KEY_ROTATION_DAYS", default_value_t = DEFAULT_KEY_ROTATION_DAYS, help_heading = STORAGE,
+          value_parser = clap::value_parser!(u64).range(..=KEY_ROTATION_DAYS_MAX))]
+    pub(crate) key_rotation_days: u64,
 
     /// Seconds between removals of expired keys. Expired keys are invisible at once; this frees their memory.
     #[arg(long, env = "VAYLIX_EXPIRATION_SWEEP_INTERVAL_SECONDS", default_value_t = 1, help_heading = STORAGE,
@@ -234,6 +260,30 @@ pub(crate) enum StorageCommand {
     Verify(Directory),
     /// Brings the files to the format of this release, of which there is only one so far.
     Migrate(Directory),
+    /// Wraps the keyring under a key-encryption key, under another one, or under none.
+    RewrapKeys(RewrapKeys),
+    /// Makes a new storage key, under which everything is sealed that the server writes from then on.
+    RotateKey(Directory),
+}
+
+/// What the keyring is wrapped under, and what it shall be.
+#[derive(clap::Args)]
+pub(crate) struct RewrapKeys {
+    /// The data directory. It must exist, and no server may use it.
+    #[arg(long, env = "VAYLIX_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+
+    /// File with the key-encryption key that the keyring is wrapped under now. VAYLIX_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_KEK_FILE")]
+    pub(crate) kek_file: Option<PathBuf>,
+
+    /// File with the key-encryption key to wrap the keyring under. VAYLIX_NEW_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_NEW_KEK_FILE", conflicts_with = "remove_kek")]
+    pub(crate) new_kek_file: Option<PathBuf>,
+
+    /// Leave the keyring unwrapped: whoever has the whole directory then has the data.
+    #[arg(long)]
+    pub(crate) remove_kek: bool,
 }
 
 /// Work on the past of a data directory.
@@ -270,6 +320,10 @@ pub(crate) struct Directory {
     /// The data directory. It must exist, and no server may use it.
     #[arg(long, env = "VAYLIX_DATA_DIR")]
     pub(crate) data_dir: PathBuf,
+
+    /// File with the key-encryption key that the keyring is wrapped under. VAYLIX_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_KEK_FILE")]
+    pub(crate) kek_file: Option<PathBuf>,
 }
 
 /// What to restore and where to.
@@ -282,6 +336,11 @@ pub(crate) struct Restore {
     /// The data directory to make. It must not exist, or be empty.
     #[arg(long)]
     pub(crate) target_dir: PathBuf,
+
+    /// File with the key-encryption key that the keyring of the source is wrapped under, and that of the
+    /// target will be. VAYLIX_KEK can hold that key instead.
+    #[arg(long, env = "VAYLIX_KEK_FILE")]
+    pub(crate) kek_file: Option<PathBuf>,
 
     /// The last log entry to restore.
     #[arg(long, conflicts_with = "to_timestamp_ms")]
@@ -340,10 +399,6 @@ pub(crate) struct NotAvailable {
     tls_key: Option<PathBuf>,
     #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", help_heading = REFUSED)]
     tls_client_ca: Option<PathBuf>,
-    #[arg(long, env = "VAYLIX_BACKUP_DIR", help_heading = REFUSED)]
-    backup_dir: Option<PathBuf>,
-    #[arg(long, env = "VAYLIX_SNAPSHOT_INTERVAL_SECONDS", help_heading = REFUSED)]
-    snapshot_interval_seconds: Option<u64>,
     #[arg(long, env = "VAYLIX_CLUSTER_PEERS", help_heading = REFUSED)]
     cluster_peers: Vec<String>,
     #[arg(long, env = "VAYLIX_REPLICATION_ADVERTISE_ADDR", help_heading = REFUSED)]
@@ -374,6 +429,12 @@ pub(crate) struct NotAvailable {
 pub(crate) const DEFAULT_USER: &str = "vaylix";
 /// Its password when none is configured. Serves listeners on loopback addresses only.
 pub(crate) const DEFAULT_PASSWORD: &str = "vaylix";
+
+/// Age at which a storage key is replaced when nothing else is said.
+const DEFAULT_KEY_ROTATION_DAYS: u64 = KEY_AGE_MAX_DEFAULT.as_secs() / SECONDS_PER_DAY;
+/// A hundred years.
+const KEY_ROTATION_DAYS_MAX: u64 = 36_500;
+pub(crate) const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 const NETWORK: &str = "Network and sessions";
 const STORAGE: &str = "Storage";
@@ -506,6 +567,9 @@ mod tests {
         assert_eq!(given.flags.port, 9173);
         assert_eq!(given.flags.wal_sync, WalSync::Sync);
         assert_eq!(given.flags.data_dir, PathBuf::from("./default.vaylix"));
+        assert_eq!(given.flags.snapshot_log_bytes, 256 * 1024 * 1024);
+        assert_eq!(given.flags.snapshot_interval_seconds, 0);
+        assert_eq!(given.flags.key_rotation_days, 90);
         assert!(given.refused.is_none());
         assert!(!given.user_configured && !given.password_configured);
         assert_eq!((given.flags.pitr_retain_seconds, given.flags.pitr_retain_bytes), (86_400, 8_589_934_592));
@@ -537,6 +601,7 @@ mod tests {
             assert_eq!(parse(&arguments).err().map(|e| e.exit_code()), Some(2), "{arguments:?}");
         }
         assert_eq!(parse(&["--password", ""]).err().map(|e| e.exit_code()), Some(2));
+        assert_eq!(parse(&["--key-rotation-days", "36501"]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--user", ""]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--port", "1", "--port", "2"]).err().map(|e| e.exit_code()), Some(2));
         assert_eq!(parse(&["--wal-sync", "SYNC"]).err().map(|e| e.exit_code()), Some(2));

@@ -6,6 +6,7 @@
 
 mod error;
 mod flags;
+mod kek;
 mod logging;
 mod offline;
 mod signals;
@@ -14,6 +15,7 @@ mod startup;
 use std::process::ExitCode;
 
 use crate::error::ServerError;
+use crate::startup::Ended;
 
 fn main() -> ExitCode {
     let mut given = flags::read(std::env::args_os());
@@ -41,10 +43,14 @@ fn async_threads() -> usize {
 fn run(given: flags::Given) -> Result<(), ServerError> {
     let config = startup::Config::check(given)?;
     logging::start();
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(async_threads())
         .enable_all()
         .build()
-        .map_err(ServerError::Runtime)?
-        .block_on(startup::serve(config))
+        .map_err(ServerError::Runtime)?;
+    if runtime.block_on(startup::serve(config))? == Ended::BeforeReady {
+        // Recovery is left where it is, as a crash would leave it: every step of it is made for that.
+        runtime.shutdown_background();
+    }
+    Ok(())
 }

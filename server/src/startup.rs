@@ -14,11 +14,13 @@ use vaylix_consensus::Node;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
+use vaylix_engine::{BackupDir, Kek};
 use vaylix_proto::Text;
 use vaylix_proto::frame::FRAME_LEN_MAX;
 
 use crate::error::ServerError;
-use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, WalSync};
+use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, SECONDS_PER_DAY, WalSync};
+use crate::kek::Source;
 use crate::signals::Signals;
 
 /// Replies of at least this many bytes are compressed, where compression was negotiated.
@@ -84,9 +86,13 @@ impl Config {
         Authentication::Required { administrator, accepts_well_known }
     }
 
-    fn node(&self) -> vaylix_consensus::Config {
+    fn node(&self, kek: Option<Kek>) -> vaylix_consensus::Config {
         let flags = &self.flags;
         let mut config = vaylix_consensus::Config::new(&flags.data_dir);
+        config.kek = kek;
+        config.key_age_max = self.key_age_max();
+        config.snapshot_log_bytes = self.snapshot_log_bytes();
+        config.snapshot_interval = self.snapshot_interval();
         config.wal.sync = match flags.wal_sync {
             WalSync::Sync => SyncPolicy::Sync,
             WalSync::Flush => SyncPolicy::Flush,
@@ -100,6 +106,19 @@ impl Config {
         };
         config.sweep_interval = Duration::from_secs(flags.expiration_sweep_interval_seconds);
         config
+    }
+
+    fn key_age_max(&self) -> Option<Duration> {
+        let days = Some(self.flags.key_rotation_days).filter(|days| *days > 0)?;
+        Some(Duration::from_secs(days * SECONDS_PER_DAY))
+    }
+
+    fn snapshot_log_bytes(&self) -> Option<u64> {
+        Some(self.flags.snapshot_log_bytes).filter(|bytes| *bytes > 0)
+    }
+
+    fn snapshot_interval(&self) -> Option<Duration> {
+        Some(self.flags.snapshot_interval_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
     fn limits(&self) -> Limits {
@@ -138,13 +157,17 @@ impl Config {
         }
     }
 
-    fn report(&self, address: SocketAddr, node: &Node) -> Report {
+    fn backup_dir(&self) -> PathBuf {
+        self.flags.backup_dir.clone().unwrap_or_else(|| self.flags.data_dir.join("backups"))
+    }
+
+    fn report(&self, address: SocketAddr, backups: &BackupDir) -> Report {
         let flags = &self.flags;
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             git_sha: env!("VAYLIX_GIT_SHA").to_owned(),
             data_dir: flags.data_dir.clone(),
-            backup_dir: flags.data_dir.join("backups"),
+            backup_dir: backups.path().to_owned(),
             node_id: flags.node_id.clone(),
             group_id: flags.replication_group_id.clone(),
             write_ack_mode: flags.write_ack_mode.name().to_owned(),
@@ -152,12 +175,13 @@ impl Config {
             wal_sync_policy: flags.wal_sync.name().to_owned(),
             wal_segment_size_bytes: flags.wal_segment_size_bytes,
             wal_retain_segments: flags.wal_retain_segments,
-            snapshot_interval: None,
+            snapshot_interval: self.snapshot_interval(),
+            snapshot_log_bytes: self.snapshot_log_bytes(),
+            key_age_max: self.key_age_max(),
             expiration_sweep_interval: Some(Duration::from_secs(flags.expiration_sweep_interval_seconds)),
             idle_timeout: flags.idle_timeout_seconds.map(Duration::from_secs),
             sessions_max: flags.max_connections,
             hello_timeout: Duration::from_millis(flags.handshake_timeout_ms),
-            storage_key_id: Some(node.status().storage_key_id),
             tls: false,
             mtls: false,
             compression: !flags.disable_compression,
@@ -167,26 +191,46 @@ impl Config {
     }
 }
 
+/// How a server ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was told to stop, and did so cleanly.
+    Cleanly,
+    /// It was told to stop while it still recovered its data, and did not wait for that.
+    BeforeReady,
+}
+
 /// Starts the node, serves until a stop signal arrives, stops cleanly.
 ///
 /// # Errors
 /// The first step that fails, with its stable code. What earlier steps created stays.
-pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
+pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     config.flags.data_dir =
         std::path::absolute(&config.flags.data_dir).unwrap_or_else(|_| PathBuf::from(&config.flags.data_dir));
     raise_file_limit();
     let mut signals = Signals::register().map_err(ServerError::Runtime)?;
+    let kek = Source::current(config.flags.kek_file.as_deref()).read()?;
     // The port is taken before anything is created, so that a second start by mistake leaves no trace; it is
     // served only once everything is recovered.
     let socket = bind(&config.flags.bind, config.flags.port).await?;
     let address = socket.local_addr().map_err(BindError::from)?;
 
-    let node = Node::start(config.node()).await.map_err(ServerError::Start)?;
-    let report = config.report(address, &node);
+    // A long recovery is not waited for.
+    let node = tokio::select! {
+        node = Node::start(config.node(kek)) => node.map_err(ServerError::Start)?,
+        signal = signals.stop() => {
+            info!(signal, "stopped before the server was ready; the data is as it was, and the next start recovers it");
+            return Ok(Ended::BeforeReady);
+        }
+    };
+    let backups =
+        BackupDir::open_or_create(&config.backup_dir(), node.data_dir()).map_err(ServerError::Storage)?;
+    let report = config.report(address, &backups);
     let settings = Settings {
         authentication: config.authentication(),
         lockout: config.lockout(),
         limits: config.limits(),
+        backups,
         audit: config.audit(),
         report,
     };
@@ -216,7 +260,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<(), ServerError> {
         warn!(%error, "the final snapshot was not taken");
     }
     info!("stopped");
-    Ok(())
+    Ok(Ended::Cleanly)
 }
 
 /// Allows as many open files as the system permits: each connection takes one.

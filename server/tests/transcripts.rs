@@ -61,6 +61,7 @@ transcripts! {
     access_control: "rbac",
     maintenance: "maintenance",
     rate_limit: "ratelimit",
+    backup: "backup",
 }
 
 #[test]

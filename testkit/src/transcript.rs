@@ -14,6 +14,7 @@
 //! | `! sleep SECONDS` | let time pass, for expiries and time limits |
 //! | `! restart`, `! kill` | close all sessions, stop the server cleanly or outright, start it again |
 //! | `! wire-set KEY HEX` | store raw bytes under KEY with a plain SET |
+//! | `! append FILE TEXT`, `! remove FILE` | change a file of the data directory |
 //! | `(client exited, status N)` | the client ended by itself |
 //!
 //! Masks in the output: `<ttl a..b>`, `<ttl huge>`, `<ms>`, `<index>`, `<sha256>`, `<uuid>`, `<data-dir>`, `<port>`,
@@ -25,6 +26,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -208,6 +210,18 @@ impl Stage {
             }
             ["wire-set", key, hex] => {
                 wire::set(self.server()?.address(), key, &wire::unhex(hex)?)?;
+                Ok(None)
+            }
+            ["append", file, text] => {
+                let path = self.server()?.data_dir().join(file);
+                let file = std::fs::OpenOptions::new().append(true).open(&path);
+                file.and_then(|mut file| file.write_all(text.as_bytes()))
+                    .with_context(|| path.display().to_string())?;
+                Ok(None)
+            }
+            ["remove", file] => {
+                let path = self.server()?.data_dir().join(file);
+                std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
                 Ok(None)
             }
             _ => bail!("an unknown directive"),

@@ -48,7 +48,7 @@ impl Medium for Full {
     }
 }
 
-fn settings(dir: &Path) -> Settings {
+fn settings(node: &Node, dir: &Path) -> Settings {
     let report = Report {
         version: "0.9.0".into(),
         git_sha: "unknown".into(),
@@ -66,7 +66,8 @@ fn settings(dir: &Path) -> Settings {
         idle_timeout: None,
         sessions_max: 256,
         hello_timeout: std::time::Duration::from_secs(5),
-        storage_key_id: None,
+        snapshot_log_bytes: None,
+        key_age_max: None,
         tls: false,
         mtls: false,
         compression: true,
@@ -77,6 +78,7 @@ fn settings(dir: &Path) -> Settings {
         authentication: Authentication::Disabled,
         lockout: Lockout::default(),
         limits: Limits::default(),
+        backups: vaylix_engine::BackupDir::open_or_create(&dir.join("backups"), node.data_dir()).unwrap(),
         audit: audit::Settings::new(dir.join("audit.log")),
         report,
     }
@@ -106,7 +108,7 @@ async fn while_the_log_cannot_be_written_nothing_is_administered_and_everything_
     let dir = tempfile::tempdir().unwrap();
     let is_full = Arc::new(AtomicBool::new(false));
     let node = Node::start(Config::new(dir.path())).await.unwrap();
-    let settings = settings(dir.path());
+    let settings = settings(&node, dir.path());
     let log = Log::open_with(settings.audit.clone(), |writer| {
         writer.replace_file(|disk| Box::new(Full { disk, is_full: Arc::clone(&is_full) }));
     })

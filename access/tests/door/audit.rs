@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vaylix_access::{Admission, Authentication, Metric, Settings, Standing, audit};
+use vaylix_access::{Admission, Authentication, Metric, Standing, audit};
 use vaylix_proto::error::WireError;
 use vaylix_proto::opcode::Opcode;
 use vaylix_proto::{Code, Command, Reply};
@@ -118,10 +118,11 @@ RESUME_REPLICATION error SRV-016 root replication_pause {"paused":"false","resul
 #[test]
 fn with_commands_every_answer_is_told_before_what_it_means() {
     run(async |dir| {
-        let mut settings = settings(&dir, required(root(true)));
-        settings.audit.commands = true;
-        settings.audit.slow_command_threshold = Some(Duration::ZERO);
-        let server = Server::start_with(&dir, settings).await;
+        let server = Server::start_with(&dir, required(root(true)), |settings| {
+            settings.audit.commands = true;
+            settings.audit.slow_command_threshold = Some(Duration::ZERO);
+        })
+        .await;
         let mut main = server.login("root", "rootpw").await;
         for line in ["set a 1", "get a", "get b", "multi", "incr a", "flushdb", "exec", "exec"] {
             main.line(line).await;
@@ -344,7 +345,7 @@ fn a_tampered_log_keeps_the_door_shut() {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("\"root\"", "\"toor\"")).unwrap();
         let node = vaylix_consensus::Node::start(vaylix_consensus::Config::new(&dir)).await.unwrap();
-        let settings: Settings = settings(&dir, required(root(true)));
+        let settings = settings(&node, &dir, required(root(true)));
         let refused = vaylix_access::Door::open(node.clone(), settings).await.err().unwrap();
         assert_eq!(
             refused.to_string(),

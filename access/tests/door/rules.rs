@@ -126,10 +126,6 @@ fn what_this_release_does_not_offer_is_refused_and_not_ignored() {
         for line in [
             "promote follower",
             "resume replication",
-            "backup to f",
-            "backup verify from f",
-            "restore from f",
-            "restore check from f",
             "cluster join n h:1",
             "cluster remove n",
             "pause replication",

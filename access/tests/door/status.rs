@@ -17,7 +17,9 @@ health.status
 persistence.last_recovery_duration_ms
 persistence.last_snapshot_at_ms
 persistence.last_snapshot_duration_ms
+persistence.last_snapshot_failure_at_ms
 persistence.oldest_retained_sequence
+persistence.snapshot_failure_count
 persistence.wal_segment_count
 persistence.wal_size_bytes
 persistence.wal_sync_policy
@@ -44,6 +46,7 @@ runtime.backup_dir
 runtime.expiration_sweep_interval_seconds
 runtime.handshake_timeout_ms
 runtime.idle_timeout_seconds
+runtime.key_rotation_days
 runtime.locked_auth_records
 runtime.maintenance_mode
 runtime.max_connections
@@ -56,6 +59,7 @@ runtime.request_burst
 runtime.requests_per_second
 runtime.slow_command_threshold_ms
 runtime.snapshot_interval_seconds
+runtime.snapshot_log_bytes
 runtime.transaction_max_seconds
 runtime.wal_retain_segments
 runtime.wal_segment_size_bytes
@@ -70,7 +74,10 @@ security.last_tls_reload_success_at_ms
 security.mtls_enabled
 security.rbac_enabled
 security.storage_encryption
+security.storage_key_age_seconds
+security.storage_key_count
 security.storage_key_id
+security.storage_keyring_wrapped
 security.tls_enabled
 security.tls_mode
 server.git_sha
@@ -107,6 +114,7 @@ fn info_has_every_field_in_order_with_true_values() {
         assert_eq!(names, expected);
 
         let applied = server.node.status().applied_index.to_string();
+        let key_id = server.node.status().keys.active_id;
         let info: BTreeMap<&str, &str> = info.iter().map(|(name, value)| (&**name, &**value)).collect();
         for (name, value) in [
             ("health.status", "ready"),
@@ -116,6 +124,8 @@ fn info_has_every_field_in_order_with_true_values() {
             ("metrics.vaylix.server.ha.write.coordinated.count", "3"),
             ("metrics.vaylix.server.read.index.lag", "0"),
             ("persistence.last_snapshot_at_ms", "none"),
+            ("persistence.last_snapshot_failure_at_ms", "none"),
+            ("persistence.snapshot_failure_count", "0"),
             ("persistence.oldest_retained_sequence", "1"),
             ("persistence.wal_segment_count", "1"),
             ("persistence.wal_sync_policy", "sync"),
@@ -144,7 +154,13 @@ fn info_has_every_field_in_order_with_true_values() {
             ("security.auth_required", "true"),
             ("security.insecure_default_credentials", "false"),
             ("security.rbac_enabled", "true"),
+            ("runtime.key_rotation_days", "disabled"),
+            ("runtime.snapshot_interval_seconds", "disabled"),
+            ("runtime.snapshot_log_bytes", "268435456"),
             ("security.storage_encryption", "enabled"),
+            ("security.storage_key_count", "1"),
+            ("security.storage_key_id", &key_id),
+            ("security.storage_keyring_wrapped", "false"),
             ("security.tls_mode", "plaintext"),
             ("server.mode", "single-node"),
             ("server.version", "0.9.0"),
@@ -164,6 +180,23 @@ fn info_has_every_field_in_order_with_true_values() {
         let info: BTreeMap<String, String> = entries(&mut main, "info").await.into_iter().collect();
         assert_eq!(info["metrics.vaylix.persistence.snapshot.completed.count"], "1");
         assert!(info["persistence.last_snapshot_at_ms"].parse::<u64>().is_ok());
+        assert!(info["persistence.last_snapshot_duration_ms"].parse::<u64>().is_ok());
+
+        // Not only the snapshots that a client asked for: here it is the one that comes with a new key.
+        assert_eq!(server.node.rotate_storage_key().await.unwrap(), server.node.status().keys.active_id);
+        let later: BTreeMap<String, String> = entries(&mut main, "info").await.into_iter().collect();
+        assert_eq!(later["metrics.vaylix.persistence.snapshot.completed.count"], "2");
+        assert_ne!(later["security.storage_key_id"], info["security.storage_key_id"]);
+        assert_eq!(later["security.storage_key_count"], "2");
+        assert!(later["security.storage_key_age_seconds"].parse::<u64>().unwrap() < 60);
+
+        // Nor only those of this process.
+        drop(main);
+        let server = server.restart(required(root(true))).await;
+        let mut main = server.login("root", "rootpw").await;
+        let info: BTreeMap<String, String> = entries(&mut main, "info").await.into_iter().collect();
+        assert_eq!(info["persistence.last_snapshot_at_ms"], later["persistence.last_snapshot_at_ms"]);
+        assert_eq!(info["persistence.last_snapshot_duration_ms"], "none");
     });
 }
 

@@ -11,6 +11,7 @@ use vaylix_access::{
     Standing, Ticket, Transaction, Visitor, audit,
 };
 use vaylix_consensus::{Config, Node};
+use vaylix_engine::BackupDir;
 use vaylix_proto::{Command, Condition, Dump, ErrorReply, Expiration, NamedValue, Reply, SetOptions, Text};
 
 pub(crate) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
@@ -38,11 +39,12 @@ pub(crate) fn report(dir: &Path) -> Report {
         wal_segment_size_bytes: 67_108_864,
         wal_retain_segments: 128,
         snapshot_interval: None,
+        snapshot_log_bytes: Some(268_435_456),
+        key_age_max: None,
         expiration_sweep_interval: None,
         idle_timeout: None,
         sessions_max: 256,
         hello_timeout: std::time::Duration::from_secs(5),
-        storage_key_id: None,
         tls: false,
         mtls: false,
         compression: true,
@@ -52,11 +54,12 @@ pub(crate) fn report(dir: &Path) -> Report {
 }
 
 /// Everything as the defaults have it.
-pub(crate) fn settings(dir: &Path, authentication: Authentication) -> Settings {
+pub(crate) fn settings(node: &Node, dir: &Path, authentication: Authentication) -> Settings {
     Settings {
         authentication,
         lockout: Lockout::default(),
         limits: Limits::default(),
+        backups: BackupDir::open_or_create(&dir.join("backups"), node.data_dir()).unwrap(),
         audit: audit::Settings::new(dir.join("audit.log")),
         report: report(dir),
     }
@@ -94,11 +97,17 @@ impl Server {
     }
 
     pub(crate) async fn start_limited(dir: &Path, authentication: Authentication, limits: Limits) -> Self {
-        Self::start_with(dir, Settings { limits, ..settings(dir, authentication) }).await
+        Self::start_with(dir, authentication, |settings| settings.limits = limits).await
     }
 
-    pub(crate) async fn start_with(dir: &Path, settings: Settings) -> Self {
+    pub(crate) async fn start_with(
+        dir: &Path,
+        authentication: Authentication,
+        adjust: impl FnOnce(&mut Settings),
+    ) -> Self {
         let node = Node::start(Config::new(dir)).await.unwrap();
+        let mut settings = settings(&node, dir, authentication);
+        adjust(&mut settings);
         Self { door: Door::open(node.clone(), settings).await.unwrap(), node, dir: dir.into() }
     }
 

@@ -10,10 +10,12 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, LogId, OptionalSend, RaftLogReader, StorageError, Vote};
 use parking_lot::Mutex;
+use vaylix_engine::error::StorageError as EngineError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::wal::Wal;
@@ -27,6 +29,9 @@ use crate::clock;
 use crate::gate::{Gate, Leadership};
 use crate::limits::LOG_READ_BYTES_MAX;
 
+/// How long a vote that the disk refused waits.
+const VOTE_RETRY_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The log store. Clones share everything; openraft holds one for writing and one per reader.
 #[derive(Clone)]
 pub(crate) struct LogStore {
@@ -39,6 +44,8 @@ struct Shared {
     keyring: Arc<Keyring>,
     hard_state: Mutex<HardState>,
     gate: Arc<Gate>,
+    /// What the disk refused last; openraft keeps only the text.
+    refusal: Mutex<Option<vaylix_engine::StorageError>>,
 }
 
 type Result<T> = std::result::Result<T, StorageError<u64>>;
@@ -52,7 +59,17 @@ impl LogStore {
         gate: Arc<Gate>,
     ) -> Self {
         let hard_state = Mutex::new(hard_state);
-        Self { wal, shared: Arc::new(Shared { dir, keyring, hard_state, gate }) }
+        Self { wal, shared: Arc::new(Shared { dir, keyring, hard_state, gate, refusal: Mutex::default() }) }
+    }
+
+    /// Why the vote could not be stored, if that is why openraft stopped.
+    pub(crate) fn take_refusal(&self) -> Option<vaylix_engine::StorageError> {
+        self.shared.refusal.lock().take()
+    }
+
+    /// Writes the vote as it is, under the active storage key. Blocks until it is durable.
+    pub(crate) fn seal_vote_anew(&self) -> std::result::Result<(), EngineError> {
+        self.shared.hard_state.lock().store(&self.shared.dir, &self.shared.keyring)
     }
 
     fn node(&self) -> u64 {
@@ -66,6 +83,26 @@ impl LogStore {
     ) -> Result<T> {
         let store = self.clone();
         tokio::task::spawn_blocking(move || work(store)).await.map_err(fault::write_logs)?
+    }
+}
+
+/// Stores a vote until the disk allows it: openraft stops on a failure, and a node that waits has promised nothing yet.
+/// At the start and at the end of a node a refusal is final.
+fn insist(
+    gate: &Gate,
+    store: impl Fn() -> std::result::Result<(), vaylix_engine::StorageError>,
+) -> std::result::Result<(), vaylix_engine::StorageError> {
+    let mut said = false;
+    loop {
+        match store() {
+            Err(error) if error.may_pass() && gate.is_serving() => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::error!(code = %error.code(), %error, "the disk refuses the vote: trying until it does not");
+                }
+                std::thread::sleep(VOTE_RETRY_INTERVAL);
+            }
+            outcome => return outcome,
+        }
     }
 }
 
@@ -133,7 +170,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.blocking(move |store| {
             let mut hard_state = store.shared.hard_state.lock();
             let next = HardState { vote: Some(vote), ..*hard_state };
-            next.store(&store.shared.dir, &store.shared.keyring).map_err(fault::write_vote)?;
+            let store_vote = || next.store(&store.shared.dir, &store.shared.keyring);
+            if let Err(error) = insist(&store.shared.gate, store_vote) {
+                let told = io::Error::other(error.to_string());
+                *store.shared.refusal.lock() = Some(error);
+                return Err(fault::write_vote(told));
+            }
             *hard_state = next;
             Ok(())
         })
@@ -177,6 +219,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, log_id: LogId<u64>) -> Result<()> {
         let up_to = codec::record_id(&log_id);
-        self.blocking(move |store| store.wal.purge_to(up_to).map_err(fault::write_logs)).await
+        self.blocking(move |store| match store.wal.purge_to(up_to) {
+            // openraft stops on a failure. What stays is not asked for any more, and goes with the next purge.
+            Err(error) if error.may_pass() => {
+                tracing::warn!(%error, "the log keeps what it could let go of");
+                Ok(())
+            }
+            purged => purged.map_err(fault::write_logs),
+        })
+        .await
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use openraft::{BasicNode, EntryPayload, LogId, SnapshotMeta, StoredMembership};
 use parking_lot::Mutex;
@@ -22,8 +23,10 @@ use super::codec::{self, BadRecord, Entry};
 use super::membership::is_sole_voter;
 use super::snapshot_file::{self, Older};
 use super::{Applied, Image};
+use crate::clock;
 use crate::fatal::no_panic;
 use crate::gate::{Gate, Leadership};
+use crate::status::{KeyStatus, SnapshotCounts};
 
 /// openraft's description of a snapshot, with our types.
 pub(crate) type Meta = SnapshotMeta<u64, BasicNode>;
@@ -43,6 +46,8 @@ pub(crate) struct Machine {
     stored: Mutex<Option<Stored>>,
     /// Held while a snapshot is written, so that there is one writer at a time.
     storing: Mutex<()>,
+    /// Every snapshot since the start, whoever asked for it.
+    counts: Mutex<SnapshotCounts>,
     /// Bytes of log entries applied by this process, and how many of them the stored snapshot covers.
     log_bytes: AtomicU64,
     log_bytes_stored: AtomicU64,
@@ -107,6 +112,7 @@ impl Machine {
             applied_record: AtomicU64::new(last_applied.map_or(0, |id| codec::record_id(&id).index)),
             stored: Mutex::new(stored),
             storing: Mutex::default(),
+            counts: Mutex::default(),
             log_bytes: AtomicU64::new(0),
             log_bytes_stored: AtomicU64::new(0),
             log_bytes_max,
@@ -114,9 +120,15 @@ impl Machine {
         })
     }
 
-    /// The key that seals what is written now.
-    pub(crate) fn storage_key_id(&self) -> String {
-        self.keyring.active().id().to_string()
+    /// The keys of what is on disk.
+    pub(crate) fn keys(&self) -> KeyStatus {
+        let active = self.keyring.active();
+        KeyStatus {
+            active_id: active.id().to_string(),
+            active_created_ms: active.created_ms(),
+            count: self.keyring.count(),
+            wrapped: self.keyring.kek_id().is_some(),
+        }
     }
 
     pub(crate) fn reader(&self) -> &Reader {
@@ -197,6 +209,32 @@ impl Machine {
         self.log_bytes_since_snapshot() >= self.log_bytes_max
     }
 
+    /// Whether the stored snapshot covers this record and is sealed under the active key: then there is nothing to gain
+    /// by another one.
+    pub(crate) fn is_stored(&self, record_index: u64) -> bool {
+        let key_id = self.keyring.active().id();
+        self.stored()
+            .is_some_and(|stored| stored.record_index() == record_index && stored.info.key_id == key_id)
+    }
+
+    /// Whether the stored snapshot is sealed under an older key than the active one, as after a rotation.
+    pub(crate) fn is_sealed_under_an_older_key(&self) -> bool {
+        let key_id = self.keyring.active().id();
+        self.stored().is_some_and(|stored| stored.info.key_id != key_id)
+    }
+
+    /// What became of the snapshots since the start.
+    pub(crate) fn snapshot_counts(&self) -> SnapshotCounts {
+        *self.counts.lock()
+    }
+
+    /// A snapshot failed.
+    pub(crate) fn count_failed_snapshot(&self) {
+        let mut counts = self.counts.lock();
+        counts.failed += 1;
+        counts.last_failed_ms = Some(clock::now_ms());
+    }
+
     /// Bytes of log on disk that a restart would have to apply again.
     pub(crate) fn log_bytes_since_snapshot(&self) -> u64 {
         // Stored first: what it covers was counted before, so the difference is never negative.
@@ -220,15 +258,23 @@ impl Machine {
         self.stored.lock().clone()
     }
 
-    /// Makes a view the snapshot on disk, unless that is at least as new. Blocks until it is durable.
+    /// Makes a view the snapshot on disk, unless that is newer, or as new and sealed under the active key. Blocks until it
+    /// is durable.
     pub(crate) fn store(&self, view: &View) -> Result<Stored, StorageError> {
         let _storing = self.storing.lock();
         if let Some(stored) = self.stored()
-            && stored.meta.last_log_id >= view.meta.last_log_id
+            && (stored.meta.last_log_id > view.meta.last_log_id || self.is_stored(view.record_index()))
         {
             return Ok(stored);
         }
-        let info = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root, self.older)?;
+        let begun = Instant::now();
+        let info = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root, self.older)
+            .inspect_err(|_| self.count_failed_snapshot())?;
+        {
+            let mut counts = self.counts.lock();
+            counts.taken += 1;
+            counts.last_duration = Some(begun.elapsed());
+        }
         self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
         let stored = Stored { meta: view.meta.clone(), info };
         *self.stored.lock() = Some(stored.clone());

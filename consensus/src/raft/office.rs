@@ -82,6 +82,10 @@ fn leader_hint(forward: ForwardToLeader<u64, BasicNode>) -> Option<LeaderHint> {
 pub(crate) async fn announce_snapshot(raft: &Raft, record_index: u64) -> bool {
     let index = codec::raft_index(record_index);
     let mut metrics = raft.metrics();
+    // A snapshot that only took the place of one of the same extent is no news.
+    if metrics.borrow().snapshot.is_some_and(|id| id.index >= index) {
+        return true;
+    }
     loop {
         if raft.trigger().snapshot().await.is_err() {
             return false;

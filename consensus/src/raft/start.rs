@@ -38,6 +38,8 @@ pub(crate) struct Started {
     pub(crate) gate: Arc<Gate>,
     pub(crate) wal: Wal,
     pub(crate) dir: DataDir,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) log_store: LogStore,
     pub(crate) identity: Identity,
     pub(crate) recovery: Recovery,
 }
@@ -64,12 +66,23 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
     let Opened { dir, keyring, wal, hard_state, gate, machine, mut recovery } = opened;
     let identity = hard_state.identity;
     let node = identity.node.get();
-    let log_store = LogStore::new(dir.clone(), keyring, wal.clone(), hard_state, gate.clone());
+    let log_store = LogStore::new(dir.clone(), keyring.clone(), wal.clone(), hard_state, gate.clone());
     let state_machine = StateMachine::new(machine.clone());
     let raft_config = Arc::new(raft_config(config.timing));
-    let raft = Raft::new(node, raft_config, Network(transport), log_store, state_machine)
-        .await
-        .map_err(consensus)?;
+    let network = Network(transport);
+    let raft =
+        Raft::new(node, raft_config, network, log_store.clone(), state_machine).await.map_err(consensus)?;
+    if let Err(error) = take_office(&raft, node, &machine, &gate).await {
+        return Err(log_store.take_refusal().map_or(error, StartError::Storage));
+    }
+    // Until here a failed sync is a failed start.
+    dir.on_failed_sync(config.wal.on_fatal.clone());
+    recovery.duration = started_at.elapsed();
+    Ok(Started { raft, machine, gate, wal, dir, keyring, log_store, identity, recovery })
+}
+
+/// Founds the cluster of a fresh node; elects the only voter of a cluster.
+async fn take_office(raft: &Raft, node: u64, machine: &Machine, gate: &Gate) -> Result<(), StartError> {
     let fresh = !raft.is_initialized().await.map_err(consensus)?;
     if fresh {
         raft.initialize(BTreeMap::from([(node, BasicNode::default())])).await.map_err(consensus)?;
@@ -79,13 +92,12 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
     if fresh || machine.is_sole_voter() {
         tokio::select! {
             () = gate.opened() => {}
-            reason = stopped(&raft) => {
+            reason = stopped(raft) => {
                 return Err(StartError::Consensus(reason.unwrap_or_else(|| "it stopped".to_owned())));
             }
         }
     }
-    recovery.duration = started_at.elapsed();
-    Ok(Started { raft, machine, gate, wal, dir, identity, recovery })
+    Ok(())
 }
 
 fn consensus(error: impl std::fmt::Display) -> StartError {
@@ -109,13 +121,22 @@ fn raft_config(timing: Timing) -> openraft::Config {
 
 fn open(config: Config) -> Result<Opened, StartError> {
     let dir = DataDir::open_or_create(&config.data_dir)?;
-    let keyring = Arc::new(Keyring::open_or_create(&dir, clock::now_ms())?);
+    let keyring = Arc::new(Keyring::open_or_create_with(&dir, config.kek, clock::now_ms())?);
+    match keyring.kek_id() {
+        Some(kek) => tracing::info!(%kek, keys = keyring.count(), "the keyring is wrapped"),
+        None => tracing::info!(
+            keys = keyring.count(),
+            "the keyring is not wrapped: it protects only while keyring.bin is kept apart from the other files; whoever \
+             has the whole data directory has the data (see --kek-file)"
+        ),
+    }
+    // Everything is read and judged before anything is changed, so that a refusal leaves the evidence as it was.
     // What the snapshot covers need not be read again.
     let covered = snapshot::covered(&dir, &keyring)?.map_or(0, |last| last.index);
-    let (wal, found) = Wal::open_behind(&dir, config.wal, keyring.clone(), covered)?;
-    let hard_state = match HardState::load(&dir, &keyring)? {
+    let stored = HardState::load(&dir, &keyring)?;
+    let hard_state = match stored {
         Some(hard_state) => hard_state,
-        None => enroll(&dir, &keyring, &found)?,
+        None => HardState { identity: Identity::draw()?, vote: None },
     };
     let node = hard_state.identity.node.get();
     let gate = Arc::new(Gate::new(node));
@@ -123,6 +144,16 @@ fn open(config: Config) -> Result<Opened, StartError> {
     let older = if config.pitr.keeps_any() { Older::Kept } else { Older::Replaced };
     let machine = Machine::recover(node, gate.clone(), dir.clone(), keyring.clone(), older, log_bytes_max)?;
     let snapshot_index = machine.applied_record_index();
+    let (wal, found) = Wal::open_if(&dir, config.wal, keyring.clone(), covered, |found| {
+        if stored.is_none() {
+            require_fresh(&dir, found)?;
+        }
+        require_connection(&dir, found, snapshot_index)
+    })?;
+    if stored.is_none() {
+        hard_state.store(&dir, &keyring)?;
+        tracing::info!(node = %hard_state.identity.node, cluster = %hard_state.identity.cluster, "new node");
+    }
     replay(&wal, &machine, &dir, &found)?;
     let recovery = Recovery {
         duration: Duration::ZERO,
@@ -134,22 +165,30 @@ fn open(config: Config) -> Result<Opened, StartError> {
     Ok(Opened { dir, keyring, wal, hard_state, gate, machine: Arc::new(machine), recovery })
 }
 
-/// Gives a fresh directory an identity. One that has lost it is refused: under a new name this node could vote
-/// a second time.
-fn enroll(dir: &DataDir, keyring: &Keyring, found: &wal::Recovery) -> Result<HardState, StartError> {
+/// A directory that has lost its identity is refused: under a new name this node could vote a second time.
+fn require_fresh(dir: &DataDir, found: &wal::Recovery) -> Result<(), StorageError> {
     if found.last.is_some() || dir.snapshot().exists() {
         return Err(StorageError::new(
             Code::ChecksumValidationFailure,
             "checksum validation failed for the vote: it is missing, but log or snapshot are there",
         )
         .in_file(&dir.vote())
-        .advise("restore vote.bin, or remove the node from the cluster and join it afresh")
-        .into());
+        .advise("restore vote.bin, or remove the node from the cluster and join it afresh"));
     }
-    let hard_state = HardState { identity: Identity::draw()?, vote: None };
-    hard_state.store(dir, keyring)?;
-    tracing::info!(node = %hard_state.identity.node, cluster = %hard_state.identity.cluster, "new node");
-    Ok(hard_state)
+    Ok(())
+}
+
+/// The log must begin at or before the end of the snapshot.
+fn require_connection(dir: &DataDir, found: &wal::Recovery, applied: u64) -> Result<(), StorageError> {
+    match &found.purged {
+        Some(purged) if purged.index > applied => Err(StorageError::new(
+            Code::WalDeserializationFailure,
+            format!("the log begins after entry {}, but the snapshot ends with {applied}", purged.index),
+        )
+        .in_file(&dir.snapshot())
+        .advise("the snapshot was lost or replaced by an older one: restore it, or the whole directory")),
+        _ => Ok(()),
+    }
 }
 
 /// Applies what the log has beyond the snapshot, as long as this node alone decided it: everything in the log
@@ -157,16 +196,6 @@ fn enroll(dir: &DataDir, keyring: &Keyring, found: &wal::Recovery) -> Result<Har
 /// leader to tell what is.
 fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) -> Result<(), StorageError> {
     let applied = machine.applied_record_index();
-    if let Some(purged) = found.purged
-        && purged.index > applied
-    {
-        return Err(StorageError::new(
-            Code::WalDeserializationFailure,
-            format!("the log begins after entry {}, but the snapshot ends with {applied}", purged.index),
-        )
-        .in_file(&dir.snapshot())
-        .advise("the snapshot was lost or replaced by an older one: restore it, or the whole directory"));
-    }
     let Some(last) = found.last.map(|last| last.index) else { return Ok(()) };
     if last < applied {
         tracing::warn!(

@@ -90,17 +90,20 @@ impl Server {
             idle_timeout: None,
             sessions_max: 256,
             hello_timeout: std::time::Duration::from_secs(5),
-            storage_key_id: None,
+            snapshot_log_bytes: None,
+            key_age_max: None,
             tls: false,
             mtls: false,
             compression: true,
             compression_threshold_bytes: 1024,
             frame_len_max: FRAME_LEN_MAX as usize,
         };
+        let backups = vaylix_engine::BackupDir::open_or_create(&report.backup_dir, node.data_dir()).unwrap();
         let settings = vaylix_access::Settings {
             authentication,
             lockout: vaylix_access::Lockout::default(),
             limits: options.limits,
+            backups,
             audit: vaylix_access::audit::Settings::new(dir.path().join("audit.log")),
             report,
         };

@@ -71,8 +71,8 @@ impl Manifest {
     ///
     /// # Errors
     /// [`ManifestError::Document`].
-    pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        Ok(serde_json::from_str(text)?)
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, ManifestError> {
+        Ok(serde_json::from_slice(text.as_ref())?)
     }
 
     /// Checks that this is the manifest of the backup with this summary.

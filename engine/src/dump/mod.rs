@@ -21,11 +21,14 @@
 //! there and be right, base64 included, or the whole document is refused. A version of 0 counts as 1, and of
 //! entries with the same key the last one stays.
 //!
+//! Documents are written and read entry by entry: neither needs memory in proportion to the document.
+//!
 //! Beside a backup file lies its [`Manifest`], which tells whether the file is still the one that was written.
 
 mod error;
 mod manifest;
 mod read;
+mod source;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -34,11 +37,14 @@ use serde::Serialize;
 
 pub use error::{DumpError, Purpose};
 pub use manifest::{Manifest, ManifestError};
-pub use read::Document;
+pub use read::{Checked, Document, check, entries};
 pub use write::write;
 
 /// The document version that is written.
 pub const VERSION: u64 = 2;
+
+/// Bytes that key and value of one entry may have together: more than any frame carries, less than any log entry.
+pub const ENTRY_BYTES_MAX: usize = 32 << 20;
 
 /// What documents call the engine they come from: the generation of its data model.
 pub const SOURCE_ENGINE_VERSION: u32 = 3;

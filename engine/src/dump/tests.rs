@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::*;
-use crate::op::{Batch, Op};
+use crate::op::{Batch, Op, RestoreEntry};
 use crate::sequence::Sequence;
 use crate::state::{Outcome, Root, State};
 use vaylix_proto::{Code, Reply};
@@ -121,7 +123,7 @@ fn rejected_files_are_rejected_with_the_codes_of_the_release_or_more_strictly() 
         let verified = match Document::parse(&text(&format!("rejected/{file}"))) {
             Err(error) => error.code(Purpose::Verify),
             Ok(document) => {
-                let manifest = Manifest::parse(&text(&format!("rejected/{file}.manifest.json"))).unwrap();
+                let manifest = Manifest::parse(text(&format!("rejected/{file}.manifest.json"))).unwrap();
                 assert!(manifest.verify(document.summary()).is_err(), "{file}");
                 Code::BackupVerificationFailure
             }
@@ -134,7 +136,7 @@ fn rejected_files_are_rejected_with_the_codes_of_the_release_or_more_strictly() 
 fn manifest_faults_are_named() {
     let name = |file: &str| {
         let document = Document::parse(&text(&format!("rejected/{file}"))).unwrap();
-        let manifest = Manifest::parse(&text(&format!("rejected/{file}.manifest.json"))).unwrap();
+        let manifest = Manifest::parse(text(&format!("rejected/{file}.manifest.json"))).unwrap();
         manifest.verify(document.summary()).unwrap_err().to_string()
     };
     assert_eq!(name("manifest-version-2.json"), "unsupported manifest version 2");
@@ -188,4 +190,89 @@ fn reading_rules() {
     assert_eq!(error.code(Purpose::Restore), Code::UnsupportedStorageFormat);
     assert_eq!(error.message(Purpose::Restore), "unsupported storage format for logical backup");
     assert_eq!(error.message(Purpose::Verify), "backup verification failed: unsupported backup version 9");
+}
+
+#[test]
+fn what_is_wrong_is_told_in_the_same_order_wherever_it_stands() {
+    let code = |text: &str, purpose| Document::parse(text).unwrap_err().code(purpose);
+    let bad_entry = r#"{"key":"a","value_base64":"!","version":1}"#;
+    let head = r#""created_at_ms":1,"source_engine_version":3,"source_sequence":0"#;
+    // The version counts for more than members that are missing, and the document for more than its entries.
+    assert_eq!(code(r#"{"version":9}"#, Purpose::Restore), Code::UnsupportedStorageFormat);
+    let cut = format!(r#"{{"version":2,"entries":[{bad_entry}],{head}"#);
+    assert_eq!(code(&cut, Purpose::Verify), Code::BackupVerificationFailure);
+    let incomplete = format!(r#"{{"version":2,"entries":[{bad_entry}]}}"#);
+    assert_eq!(code(&incomplete, Purpose::Verify), Code::BackupVerificationFailure);
+    let late = format!(r#"{{"entries":[{bad_entry}],{head},"version":3}}"#);
+    assert_eq!(code(&late, Purpose::Restore), Code::UnsupportedStorageFormat);
+    let late = format!(r#"{{"entries":[{bad_entry}],{head},"version":2}}"#);
+    let error = Document::parse(&late).unwrap_err();
+    assert!(matches!(error, DumpError::Base64 { position: 1, .. }), "{error}");
+    let twice = format!(r#"{{"version":2,"entries":[],"entries":[],{head}}}"#);
+    assert_eq!(code(&twice, Purpose::Verify), Code::BackupVerificationFailure);
+}
+
+#[test]
+fn a_document_that_is_no_text_is_a_file_that_cannot_be_read() {
+    let mut bytes = text("backup-v1.json").into_bytes();
+    let at = bytes.len() - 3;
+    bytes[at] = 0xff;
+    bytes[0] = b'x';
+    let error = check(bytes.as_slice(), NOW_MS).unwrap_err();
+    assert_eq!(error.code(Purpose::Restore), Code::ServerFilesystemIoFailure, "{error}");
+    assert_eq!(error.message(Purpose::Restore), "filesystem I/O failed: stream did not contain valid UTF-8");
+}
+
+#[test]
+fn entries_that_could_never_be_read_again_are_refused() {
+    let value = "a".repeat(ENTRY_BYTES_MAX);
+    let document = |key: &str| {
+        format!(
+            r#"{{"version":1,"created_at_ms":1,"source_engine_version":1,"source_sequence":1,"entries":[{{"key":"{key}","value":"{value}"}}]}}"#
+        )
+    };
+    assert_eq!(check(document("").as_bytes(), 0).unwrap().live_count, 1);
+    let error = check(document("k").as_bytes(), 0).unwrap_err();
+    assert!(matches!(error, DumpError::EntryTooLarge { position: 1, .. }), "{error}");
+}
+
+/// A value, a deadline and a version.
+type Content = (Vec<u8>, Option<u64>, u64);
+
+fn keyspaces() -> impl Strategy<Value = BTreeMap<String, Content>> {
+    let deadline = prop_oneof![Just(None), (NOW_MS + 1..=u64::MAX).prop_map(Some)];
+    let version = prop_oneof![Just(1), Just(u64::MAX), 1..=u64::MAX];
+    let key = prop_oneof![".*", "[a-c]{0,3}"];
+    btree_map(key, (vec(any::<u8>(), 0..200), deadline, version), 0..20)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Keys, values, versions and deadlines survive, whatever they are, and so does every byte of the document.
+    #[test]
+    fn what_is_backed_up_is_restored(keys in keyspaces()) {
+        let entries = keys.iter().map(|(key, (value, expires_at_ms, version))| RestoreEntry {
+            key: key.into(),
+            value: value.into(),
+            expires_at_ms: *expires_at_ms,
+            version: *version,
+        });
+        let mut state = State::new();
+        let ops = vec![Op::Restore { entries: entries.collect() }];
+        state.apply(Sequence::FIRST, &Batch { time_ms: NOW_MS, access_revision: 0, ops });
+        let mut written = Vec::new();
+        let summary = write(&state.root(), NOW_MS, &mut written).unwrap();
+
+        let checked = check(written.as_slice(), NOW_MS).unwrap();
+        prop_assert_eq!(&checked.summary, &summary);
+        prop_assert_eq!(checked.live_count, keys.len() as u64);
+        let document = Document::parse(std::str::from_utf8(&written).unwrap()).unwrap();
+        let (reply, root) = restore(document);
+        prop_assert_eq!(reply, Reply::Count(keys.len() as u64));
+        prop_assert_eq!(content(&root), content(&state.root()));
+        let mut again = Vec::new();
+        write(&root, NOW_MS, &mut again).unwrap();
+        prop_assert_eq!(written, again);
+    }
 }

@@ -1,6 +1,6 @@
 //! Writing a backup from a view of the state, entry by entry.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,8 +20,11 @@ struct Entry<'a> {
     version: u64,
 }
 
+/// Bytes handed to the sink at once.
+const BUFFER_BYTES: usize = 256 << 10;
+
 /// Writes the keys that are there at `created_at_ms` (unix milliseconds) and returns what a manifest needs to
-/// know. Many small writes: `sink` should be buffered.
+/// know.
 ///
 /// # Errors
 /// Those of `sink`.
@@ -33,7 +36,8 @@ pub fn write(root: &Root, created_at_ms: u64, sink: &mut impl Write) -> io::Resu
         source_sequence: root.applied().map_or(0, Sequence::get),
     };
     let now_ms = root.now(created_at_ms);
-    let mut sink = Measured { sink, hash: Sha256::new(), byte_len: 0 };
+    let sink = Measured { sink, hash: Sha256::new(), byte_len: 0 };
+    let mut sink = BufWriter::with_capacity(BUFFER_BYTES, sink);
     // The header as an object of its own, then its closing brace replaced by what follows.
     let mut head = serde_json::to_vec(&header)?;
     head.pop();
@@ -57,6 +61,7 @@ pub fn write(root: &Root, created_at_ms: u64, sink: &mut impl Write) -> io::Resu
         entry_count += 1;
     }
     sink.write_all(b"]}")?;
+    let sink = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
     Ok(Summary { header, entry_count, byte_len: sink.byte_len, sha256: hex(&sink.hash.finalize()) })
 }
 

@@ -47,8 +47,7 @@ enum Previous {
 /// process dies, the old one or the new one is there.
 ///
 /// # Errors
-/// Whatever `body` fails with; `ENG-002` for I/O; `ENG-003` when the meta bytes exceed 1 MiB; `ENG-006` to `ENG-009`
-/// when the snapshot to be replaced is damaged.
+/// Whatever `body` fails with; `ENG-002` for I/O; `ENG-003` when the meta bytes exceed 1 MiB.
 pub fn write(
     dir: &DataDir,
     keyring: &Keyring,
@@ -79,11 +78,9 @@ fn write_next(
     body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<Info, StorageError> {
     let path = dir.snapshot();
-    let in_place = older::last(dir)?;
-    let described = Manifest::load(dir, keyring)?.map_or(0, |manifest| manifest.number);
-    let number = in_place.as_ref().map_or(0, |last| last.header.number).max(described) + 1;
+    let (in_place, number) = predecessor(dir, keyring, head)?;
     let temporary = temporary(&path);
-    let (header, info) = match fill(dir.disk(), &temporary, keyring, head, number, body) {
+    let (header, info) = match fill(&dir.disk().essential(), &temporary, keyring, head, number, body) {
         Ok(filled) => filled,
         Err(error) => {
             // On a full disk the log needs the room more than half a snapshot does.
@@ -98,7 +95,12 @@ fn write_next(
     {
         older::set_aside(dir, &last)?;
     }
-    dir.disk().publish(&temporary, &path)?;
+    let disk = dir.disk().essential();
+    disk.publish(&temporary, &path).inspect_err(|error| {
+        if error.may_pass() {
+            disk.discard(&temporary);
+        }
+    })?;
     Manifest::of(&header, info.size_bytes).store(dir, keyring)?;
     Ok(info)
 }
@@ -184,7 +186,39 @@ pub fn open_file(path: &Path, keyring: &Keyring) -> Result<Reader<BufReader<File
     let file = File::open(path).map_err(|source| StorageError::io("open the snapshot", path, source))?;
     Reader::new(BufReader::with_capacity(READ_BYTES, file), keyring)
         .map(|reader| reader.of_file(path))
-        .map_err(|error| error.in_file(path).advise(RESTORE))
+        .map_err(|error| error.in_file(path).or_advise(RESTORE))
+}
+
+/// The last snapshot, and a number larger than that of any snapshot before. What of those cannot be read any more is about
+/// to be replaced, and must not stand in the way of that.
+fn predecessor(
+    dir: &DataDir,
+    keyring: &Keyring,
+    head: &Head,
+) -> Result<(Option<older::Found>, u64), StorageError> {
+    // Nearly every snapshot covers a record more than the one before, so this is far ahead of a number that is lost.
+    let lost = |error: &StorageError| {
+        tracing::warn!(%error, "the snapshot before has been damaged while this process ran: replacing it");
+        let index = head.last.map_or(0, |last| last.index);
+        Ok::<_, StorageError>(index.max(older::highest_number(dir)?))
+    };
+    let (last, in_place) = match older::last(dir) {
+        Ok(last) => {
+            let number = last.as_ref().map_or(0, |last| last.header.number);
+            (last, number)
+        }
+        Err(error) => (None, lost(&error)?),
+    };
+    let described = match Manifest::load(dir, keyring) {
+        Ok(manifest) => manifest.map_or(0, |manifest| manifest.number),
+        Err(error) => {
+            // A start would refuse it, also beside the new snapshot; without one it takes the snapshot as it is.
+            dir.disk().remove(&dir.manifest())?;
+            dir.disk().sync_directory(dir.root())?;
+            lost(&error)?
+        }
+    };
+    Ok((last, in_place.max(described) + 1))
 }
 
 fn fill(

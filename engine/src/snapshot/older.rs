@@ -83,12 +83,18 @@ pub(super) fn last(dir: &DataDir) -> Result<Option<Found>, StorageError> {
     Ok(older(dir)?.0.into_iter().max_by_key(|found| found.header.number))
 }
 
+/// The highest number among the older ones, 0 when there are none.
+pub(super) fn highest_number(dir: &DataDir) -> Result<u64, StorageError> {
+    Ok(older(dir)?.0.iter().map(|found| found.header.number).max().unwrap_or(0))
+}
+
 /// Moves the last snapshot among the older ones. Durable on return; at every moment it has at least one name.
 pub(super) fn set_aside(dir: &DataDir, last: &Found) -> Result<(), StorageError> {
     let Some(id) = last.header.last else { return Ok(()) };
     let directory = dir.older_snapshots();
-    dir.disk().create_directory(&directory)?;
-    dir.disk().rename(&last.path, &path_of(&directory, id.index))?;
+    let disk = dir.disk().essential();
+    disk.create_directory(&directory)?;
+    disk.rename(&last.path, &path_of(&directory, id.index))?;
     dir.disk().sync_directory(&directory)?;
     dir.disk().sync_directory(dir.root())
 }

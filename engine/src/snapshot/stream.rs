@@ -79,6 +79,8 @@ pub struct Info {
     pub size_bytes: u64,
     /// The size of its content, plain.
     pub plain_bytes: u64,
+    /// The storage key it is sealed under.
+    pub key_id: Uuid,
 }
 
 /// The clear part of a container.
@@ -134,7 +136,7 @@ impl Header {
             Ok((VERSION, header)) => Ok(header),
             Ok((version, _)) => {
                 let message = format!("snapshot of version {version}, of which {VERSION} is known");
-                refuse(Code::UnsupportedStorageFormat, message, 8)
+                Err(StorageError::newer_format(message).at(8))
             }
             Err(Truncated) => {
                 refuse(Code::SnapshotDeserializationFailure, "the snapshot header makes no sense".into(), 68)
@@ -233,9 +235,9 @@ impl<W: Write> Writer<W> {
         self.stored.extend_from_slice(&self.plain_bytes.to_le_bytes());
         self.end_chunk(END)?;
         self.sink.flush()?;
-        let Header { last, time_ms, .. } = self.header;
+        let Header { last, time_ms, key_id, .. } = self.header;
         let Self { sink, size_bytes, plain_bytes, .. } = self;
-        Ok((sink, Info { last, time_ms, size_bytes, plain_bytes }))
+        Ok((sink, Info { last, time_ms, size_bytes, plain_bytes, key_id }))
     }
 
     pub(super) fn header(&self) -> &Header {
@@ -382,8 +384,9 @@ impl<R: Read> Reader<R> {
     /// What the snapshot turned out to be; `None` before its end has been read.
     #[must_use]
     pub fn info(&self) -> Option<Info> {
-        let Header { last, time_ms, .. } = self.header;
-        self.ended.then_some(Info { last, time_ms, size_bytes: self.offset, plain_bytes: self.plain_bytes })
+        let Header { last, time_ms, key_id, .. } = self.header;
+        let Self { offset: size_bytes, plain_bytes, .. } = *self;
+        self.ended.then_some(Info { last, time_ms, size_bytes, plain_bytes, key_id })
     }
 
     /// Reads and opens the next chunk into `plain` and returns its kind.

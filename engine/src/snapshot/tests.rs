@@ -173,3 +173,54 @@ fn a_snapshot_that_fails_or_was_interrupted_takes_no_room() {
     assert!(!temporary(&dir.snapshot()).exists());
     assert_eq!(read_all(&mut load(&dir, &keyring).unwrap().unwrap()).unwrap(), b"old");
 }
+
+#[test]
+fn a_predecessor_that_went_bad_does_not_stand_in_the_way() {
+    let bad: [fn(&DataDir); 4] = [
+        |dir| fs::write(dir.snapshot(), b"garbage").unwrap(),
+        |dir| fs::write(dir.manifest(), b"garbage").unwrap(),
+        |dir| {
+            fs::write(dir.snapshot(), []).unwrap();
+            fs::write(dir.manifest(), []).unwrap();
+        },
+        |dir| fs::remove_file(dir.snapshot()).unwrap(),
+    ];
+    for spoil in bad {
+        let (root, dir, keyring) = fresh();
+        for index in 3..6 {
+            write_bytes(&dir, &keyring, index, b"old");
+        }
+        spoil(&dir);
+        assert!(load(&dir, &keyring).is_err() || !dir.manifest().exists());
+        drop(dir);
+        let crashes = crate::crash::Crashes::<()>::watch(root.path());
+        let dir = DataDir::with_probe(root.path(), Arc::clone(&crashes) as _).unwrap();
+        write_bytes(&dir, &keyring, 7, b"new");
+        assert_eq!(read_all(&mut load(&dir, &keyring).unwrap().unwrap()).unwrap(), b"new");
+        drop(dir);
+        // As soon as the new one is in place, the next start takes it.
+        let mut new = 0;
+        for image in crashes.images() {
+            let dir = DataDir::open_or_create(image.path()).unwrap();
+            let in_place = open_file(&dir.snapshot(), &keyring).ok().map(|reader| reader.head());
+            if in_place == Some(head(7)) {
+                assert_eq!(read_all(&mut load(&dir, &keyring).unwrap().unwrap()).unwrap(), b"new");
+                new += 1;
+            }
+        }
+        assert!(new >= 2, "{new}");
+    }
+}
+
+#[test]
+fn a_snapshot_names_the_key_it_is_sealed_under() {
+    let (_root, dir, keyring) = fresh();
+    let first = keyring.active().id();
+    assert_eq!(write_bytes(&dir, &keyring, 1, b"content").key_id, first);
+    let second = keyring.rotate(&dir, 2).unwrap().id();
+    let mut reader = load(&dir, &keyring).unwrap().unwrap();
+    read_all(&mut reader).unwrap();
+    assert_eq!(reader.info().unwrap().key_id, first);
+    assert_eq!(write_bytes(&dir, &keyring, 1, b"content").key_id, second);
+    assert_eq!(list(&dir).unwrap().last.unwrap().key_id, second);
+}

@@ -30,7 +30,7 @@ impl SyncPolicy {
     }
 }
 
-/// What is called when a write or sync has failed: after that nobody knows what is on the disk, so the log stops.
+/// What is called when a sync has failed, or anything else after which nobody knows what is on the disk: the log stops.
 pub type OnFatal = Arc<dyn Fn(&StorageError) + Send + Sync>;
 
 /// How a log is kept.
@@ -46,9 +46,12 @@ pub struct Config {
     /// Whether segments are filled with zeros ahead of use: an `fdatasync` that changes no metadata is about twice as
     /// fast.
     pub prezero: bool,
+    /// Room in the log that is kept for what frees space, and half of what is kept beside it for everything essential;
+    /// 0 = nothing is set aside, and callers need not ask. See [`Purpose`](super::Purpose).
+    pub reserve_bytes: u64,
     /// Bytes of the newest records kept in memory for readers.
     pub tail_bytes_max: usize,
-    /// Called on the log's thread when a write or sync has failed. The default aborts the process; a test may return,
+    /// Called on the log's thread when a sync has failed. The default aborts the process; a test may return,
     /// and finds the log refusing everything from then on.
     pub on_fatal: OnFatal,
 }
@@ -60,6 +63,7 @@ impl Default for Config {
             segment_size_bytes: 64 << 20,
             initial_size_bytes: 4 << 20,
             prezero: true,
+            reserve_bytes: 1 << 20,
             tail_bytes_max: 32 << 20,
             on_fatal: Arc::new(|_| std::process::abort()),
         }

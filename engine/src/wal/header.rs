@@ -97,7 +97,7 @@ impl Header {
     /// Reads the first bytes of `file`; fewer than a sector when the file is shorter.
     pub(super) fn decode(bytes: &[u8], file: &Path) -> Result<Self, StorageError> {
         Self::decode_fields(bytes).map_err(|error| {
-            error.in_file(file).advise("the header of a segment is never torn: restore the file from a backup, or rebuild this node from another one")
+            error.in_file(file).or_advise("the header of a segment is never torn: restore the file from a backup, or rebuild this node from another one")
         })
     }
 
@@ -122,7 +122,7 @@ impl Header {
             let message = format!(
                 "segment of version {version} with flags {flags}, of which version {VERSION} is known"
             );
-            return Err(StorageError::new(Code::UnsupportedStorageFormat, message).at(8));
+            return Err(StorageError::newer_format(message).at(8));
         }
         let number = cursor.u64().map_err(truncated)?;
         let start = cursor.u64().map_err(truncated)?;

@@ -11,7 +11,8 @@
 //! - A sector that holds acknowledged records is never written again.
 //! - A segment is written by one process only: what a restart finds is sealed, and a new segment begins.
 //! - Nonces never repeat: every segment has its own key, every frame of a segment its own number.
-//! - A failed write or sync ends the process: [`Config::on_fatal`].
+//! - A failed sync ends the process: [`Config::on_fatal`]. A failed write is done again in a new segment (`writer`).
+//! - What was promised room finds it (`room`).
 //!
 //! # Steps, and what a crash between them leaves
 //! - Rotation: cut the active segment to its content, sync it, rename it, sync the directory; write the header of the next
@@ -22,6 +23,8 @@
 //!   superseded. The publication of the new segment is the one step that matters.
 //! - Purge: replace the origin; when everything is purged, rotate to a superseding segment behind it; remove the segments
 //!   that are wholly at or below it, oldest first. The replacement of the origin is the one step that matters.
+//! - Renewal, after a rotation of the storage key: rotate to a segment under the new key, whose header says what that of an
+//!   empty active segment said; replace the origin by itself.
 //!
 //! Recovery (`recovery`) finishes what was begun and refuses everything else that does not fit.
 
@@ -34,6 +37,7 @@ mod name;
 mod origin;
 mod record;
 mod recovery;
+mod room;
 mod scan;
 mod sector;
 mod shared;
@@ -46,6 +50,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use vaylix_proto::Code;
@@ -56,6 +61,7 @@ pub use history::{History, SegmentInfo};
 pub(crate) use origin::KIND as ORIGIN;
 pub use record::{Record, RecordId};
 pub use recovery::{Recovery, TornTail};
+pub use room::{Purpose, RoomAnswer};
 pub use shared::Completion;
 pub use stats::Stats;
 
@@ -65,6 +71,7 @@ use crate::layout::DataDir;
 use header::Header;
 use log::Log;
 use recovery::Opened;
+use room::ReserveFile;
 use shared::{Batch, QUEUE_BYTES_MAX, Reply, Shared, State, Work, size_bytes};
 use spare::Spare;
 use writer::{Active, Writer};
@@ -81,6 +88,7 @@ pub struct Wal(Arc<Handle>);
 
 struct Handle {
     shared: Arc<Shared>,
+    reserve_bytes: u64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -112,22 +120,58 @@ impl Wal {
         keyring: Arc<Keyring>,
         covered: u64,
     ) -> Result<(Self, Recovery), StorageError> {
-        let Opened { mut log, number, vacant, recovery } = recovery::open(dir, &config, &keyring, covered)?;
+        Self::open_if(dir, config, keyring, covered, |_| Ok(()))
+    }
+
+    /// The same if `check` accepts what was found: it is asked when everything has been read and verified and nothing
+    /// has been changed yet.
+    ///
+    /// # Errors
+    /// As [`Wal::open`], and whatever `check` refuses with.
+    pub fn open_if(
+        dir: &DataDir,
+        config: Config,
+        keyring: Arc<Keyring>,
+        covered: u64,
+        check: impl FnOnce(&Recovery) -> Result<(), StorageError>,
+    ) -> Result<(Self, Recovery), StorageError> {
+        let Opened { mut log, number, vacant, recovery } =
+            recovery::open(dir, &config, &keyring, covered, check)?;
         let supersedes = vacant.as_ref().is_some_and(|vacant| vacant.supersedes);
         let header = Header::new(number, log.next().unwrap_or(FIRST_INDEX), log.last, supersedes, &keyring)?;
         let vacant = vacant.as_ref().map(|vacant| vacant.path.as_path());
+        // Before the segment takes what there is: the node has to write its vote before it can do anything.
+        let reserve_path = dir.wal().join("reserve.tmp");
+        let reserve = ReserveFile::new(dir.disk().clone(), reserve_path, 2 * config.reserve_bytes);
+        if reserve.is_wanted() {
+            reserve.make_any();
+        }
+        dir.disk().add_reserve(reserve.reserve());
         let active = Active::first(dir, &config, &keyring, &header, vacant)?;
         log.segments.push_back(active.segment());
         let spare = (config.prezero && config.segment_size_bytes > 0)
             .then(|| Spare::start(dir.disk().clone(), dir.wal().join("spare.tmp"), config.segment_size_bytes))
             .transpose()?;
+        if let Some(spare) = &spare {
+            dir.disk().add_reserve(spare.reserve(dir.disk().clone()));
+        }
         let stats = Stats {
             replayed_records: recovery.records,
             torn_tails: u64::from(recovery.torn_tail.is_some()),
             ..Stats::default()
         };
-        let state =
-            State { log, stats, queue: VecDeque::new(), queued_bytes: 0, closing: false, failed: None };
+        let state = State {
+            log,
+            stats,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            closing: false,
+            room_bytes: active.room_bytes(),
+            short: None,
+            stuck: None,
+            failed: None,
+        };
+        let reserve_bytes = config.reserve_bytes;
         let shared =
             Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), room: Condvar::new() });
         let writer = Writer {
@@ -139,13 +183,16 @@ impl Wal {
             active,
             number: number + 1,
             encoder: frame::Encoder::default(),
+            reserve,
+            doomed: VecDeque::new(),
+            looked_at: Instant::now(),
             unsynced_since: None,
         };
         let thread = std::thread::Builder::new()
             .name("vaylix-wal".into())
             .spawn(move || writer.run())
             .map_err(|source| StorageError::io("start the thread of the log", &dir.wal(), source))?;
-        Ok((Self(Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) })), recovery))
+        Ok((Self(Arc::new(Handle { shared, reserve_bytes, thread: Mutex::new(Some(thread)) })), recovery))
     }
 
     /// Appends records. Returns at once (unless 64 MiB wait to be written: then it blocks until there is room); the
@@ -190,6 +237,48 @@ impl Wal {
         Ok(())
     }
 
+    /// Whether a record that takes this many bytes alone ([`size_alone_bytes`]) surely finds room, for this purpose. One
+    /// caller at a time can rely on it, until it appends.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64, purpose: Purpose) -> bool {
+        let reserve_bytes = self.0.reserve_bytes;
+        if reserve_bytes == 0 {
+            return true;
+        }
+        let state = self.0.shared.state.lock();
+        state.stuck.is_none() && state.room_bytes >= bytes + purpose.spared_bytes(reserve_bytes)
+    }
+
+    /// Looks for room where [`has_room`](Self::has_room) said no. `answer` is called on the log's thread: with an error
+    /// (`ENG-002`, with what the system said) when there is none, or the log takes nothing any more.
+    pub fn want_room(&self, bytes: u64, purpose: Purpose, answer: RoomAnswer) {
+        let mut state = self.0.shared.state.lock();
+        let refusal = match (state.refusal(), &state.stuck) {
+            (Some(refusal), _) => Some(refused(refusal.to_string())),
+            (None, Some(stuck)) => Some(StorageError::new(
+                Code::EngineFilesystemIoFailure,
+                format!("an earlier write still waits for the disk, this one was not done: {stuck}"),
+            )),
+            (None, None) => None,
+        };
+        match refusal {
+            None => {
+                state.queue.push_back(Work::Room(bytes, purpose, answer));
+                self.0.shared.work.notify_one();
+            }
+            Some(refusal) => {
+                drop(state);
+                answer(Err(refusal));
+            }
+        }
+    }
+
+    /// Whether something that was handed over cannot be written for now, for the disk refuses.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.0.shared.state.lock().stuck.is_some()
+    }
+
     /// Reads the records from `from` to before `to_exclusive`, until their bodies exceed `bytes_max`, but at least one
     /// if there is one. What was purged or is beyond the end is left out.
     ///
@@ -224,7 +313,7 @@ impl Wal {
     /// was purged before.
     ///
     /// # Errors
-    /// `ENG-011` when the log is closed or has failed.
+    /// `ENG-002` when the disk refuses: nothing has happened. `ENG-011` when the log is closed or has failed.
     ///
     /// # Panics
     /// When no index is left behind the record.
@@ -240,11 +329,21 @@ impl Wal {
         wait(&answer)
     }
 
+    /// Goes on in a new segment, sealed under the key that is active in the keyring by now. Durable on return. The records
+    /// that are there stay as they are sealed.
+    ///
+    /// # Errors
+    /// `ENG-011` when the log is closed or has failed.
+    pub fn renew(&self) -> Result<(), StorageError> {
+        let answer = self.submit(&mut self.0.shared.state.lock(), Work::Renew)?;
+        wait(&answer)
+    }
+
     fn submit(
         &self,
         state: &mut State,
         work: impl FnOnce(Reply) -> Work,
-    ) -> Result<Receiver<()>, StorageError> {
+    ) -> Result<Receiver<Result<(), StorageError>>, StorageError> {
         if let Some(refusal) = state.refusal() {
             return Err(refused(refusal.to_string()));
         }
@@ -301,6 +400,9 @@ impl Wal {
             segment_count: state.log.segments.len(),
             size_bytes: state.log.size_bytes(),
             oldest_index: state.log.first(),
+            room_bytes: state.room_bytes,
+            is_short: state.short.is_some(),
+            is_stuck: state.stuck.is_some(),
             ..state.stats
         }
     }
@@ -346,8 +448,8 @@ fn refused(message: String) -> StorageError {
     StorageError::new(Code::InvalidStorageOperation, message)
 }
 
-fn wait(answer: &Receiver<()>) -> Result<(), StorageError> {
-    answer.recv().map_err(|_| refused("the log has failed".into()))
+fn wait(answer: &Receiver<Result<(), StorageError>>) -> Result<(), StorageError> {
+    answer.recv().unwrap_or_else(|_| Err(refused("the log has failed".into())))
 }
 
 #[cfg(test)]

@@ -132,15 +132,18 @@ pub(super) struct Examined {
     number: u64,
 }
 
-/// Opens the log of the directory. Finished segments wholly at or below `covered` are not read.
+/// Opens the log of the directory. Finished segments wholly at or below `covered` are not read. `check` judges last,
+/// before anything is changed.
 pub(super) fn open(
     dir: &DataDir,
     config: &Config,
     keyring: &Keyring,
     covered: u64,
+    check: impl FnOnce(&Recovery) -> Result<(), StorageError>,
 ) -> Result<Opened, StorageError> {
     let examined = examine(dir, keyring, covered, &mut |_| Ok(()))?;
     let Examined { fresh, judged: Judged { live, stale }, recovery, leftovers, number } = examined;
+    check(&recovery)?;
     if fresh {
         origin::store(dir, keyring, None)?;
     }
@@ -190,6 +193,10 @@ pub(super) fn examine(
         )
         .in_file(&dir.wal())
         .advise("restore the directory from a backup, or rebuild this node from another one"));
+    }
+    // A foreign segment is told as such, and not by the disorder it makes.
+    for found in &segments {
+        found.header.key(keyring, &found.path)?;
     }
     order(&mut segments)?;
     let number = segments.last().map_or(1, |newest| newest.header.number + 1);
@@ -245,7 +252,8 @@ fn list(directory: &Path) -> Result<Listing, StorageError> {
     Ok(listing)
 }
 
-fn read_header(path: &Path) -> Result<Header, StorageError> {
+/// The header of the segment in this file.
+pub(super) fn read_header(path: &Path) -> Result<Header, StorageError> {
     let failed = |source| StorageError::io("read the segment", path, source);
     let mut bytes = Vec::with_capacity(SECTOR_BYTES);
     let file = File::open(path).map_err(failed)?;

@@ -9,7 +9,9 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::log::Log;
 use super::record::{Record, RecordId};
+use super::room::{Purpose, RoomAnswer};
 use super::stats::Stats;
+use crate::error::StorageError;
 
 /// Bytes of records that may wait for the thread before `append` blocks.
 pub(super) const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -22,7 +24,7 @@ const LINGER: Duration = Duration::from_micros(100);
 /// Called with the outcome of an append.
 pub type Completion = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// Tells a caller that waits; dropped without a word when the log fails.
-pub(super) type Reply = SyncSender<()>;
+pub(super) type Reply = SyncSender<Result<(), StorageError>>;
 
 /// One call of `append`.
 pub(super) struct Batch {
@@ -35,6 +37,8 @@ pub(super) enum Work {
     Append(Batch),
     Truncate(u64, Reply),
     Purge(RecordId, Reply),
+    Renew(Reply),
+    Room(u64, Purpose, RoomAnswer),
 }
 
 /// What the thread does next.
@@ -42,6 +46,8 @@ pub(super) enum Next {
     Append(Vec<Batch>),
     Truncate(u64, Reply),
     Purge(RecordId, Reply),
+    Renew(Reply),
+    Room(u64, Purpose, RoomAnswer),
     /// Nothing came until the deadline.
     Deadline,
     /// Everything is done and nothing will come.
@@ -62,6 +68,12 @@ pub(super) struct State {
     pub(super) queue: VecDeque<Work>,
     pub(super) queued_bytes: usize,
     pub(super) closing: bool,
+    /// Bytes set aside behind the last frame.
+    pub(super) room_bytes: u64,
+    /// Why there is no room for writes.
+    pub(super) short: Option<String>,
+    /// Why something that was handed over cannot be written for now.
+    pub(super) stuck: Option<String>,
     /// Why nothing works any more.
     pub(super) failed: Option<String>,
 }
@@ -87,6 +99,8 @@ impl Shared {
                 Some(Work::Append(first)) => return Next::Append(self.drain(&mut state, first)),
                 Some(Work::Truncate(index, reply)) => return Next::Truncate(index, reply),
                 Some(Work::Purge(up_to, reply)) => return Next::Purge(up_to, reply),
+                Some(Work::Renew(reply)) => return Next::Renew(reply),
+                Some(Work::Room(bytes, purpose, answer)) => return Next::Room(bytes, purpose, answer),
                 None if state.closing => return Next::Close,
                 None => {}
             }
@@ -108,6 +122,14 @@ impl Shared {
         while state.queue.is_empty() && !state.closing && Instant::now() < until {
             MutexGuard::unlocked(state, std::thread::yield_now);
         }
+    }
+
+    /// Waits; `false` when the log is to close.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        while !state.closing && !self.work.wait_until(&mut state, until).timed_out() {}
+        !state.closing
     }
 
     fn drain(&self, state: &mut State, first: Batch) -> Vec<Batch> {

@@ -3,19 +3,24 @@
 //! Zeros that were really written let later syncs of the same bytes leave the metadata alone. They are written in
 //! pieces, each with its own sync and a pause behind it, so that the syncs of the log never have to carry
 //! much of them along.
+//!
+//! A spare is a convenience. Where there is no room for one there is none, and one that is ready is given up as soon as
+//! something essential finds no room ([`Spare::reserve`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, Reserve};
 use crate::error::StorageError;
 
 const PIECE_BYTES: usize = 512 << 10;
 const PAUSE: Duration = Duration::from_millis(4);
+/// How long a spare that found no room is not tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Prepares one file at a time.
 pub(super) struct Spare {
@@ -32,6 +37,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     wanted: bool,
+    /// Not before then.
+    after: Option<Instant>,
     stopped: bool,
     ready: Option<DiskFile>,
 }
@@ -48,13 +55,27 @@ impl Spare {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Asks for a spare, unless there is one.
+    /// Asks for a spare, unless there is one or there was no room for one lately.
     pub(super) fn want(&self) {
         let mut state = self.shared.state.lock();
-        if state.ready.is_none() {
+        if state.ready.is_none() && !state.wanted && state.after.is_none_or(|after| after <= Instant::now()) {
             state.wanted = true;
             self.shared.changed.notify_one();
         }
+    }
+
+    /// What gives the spare up when its room is needed.
+    pub(super) fn reserve(&self, disk: Disk) -> Reserve {
+        let shared = Arc::clone(&self.shared);
+        Box::new(move || {
+            let mut state = shared.state.lock();
+            let Some(spare) = state.ready.take() else { return false };
+            state.after = Some(Instant::now() + RETRY_AFTER);
+            drop(state);
+            tracing::warn!("the disk is full: giving up the spare segment");
+            let removed = disk.remove(spare.path());
+            removed.inspect_err(|error| tracing::warn!(%error, "the spare segment stays")).is_ok()
+        })
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -99,22 +120,17 @@ impl Worker {
                 }
             }
             let made = zeroed(&self.disk, &self.path, self.len, || self.pause());
+            if let Err(error) = &made {
+                tracing::warn!(%error, "no spare segment could be prepared: the log goes on with slower syncs");
+                // On a full disk the log itself needs the room.
+                self.disk.discard(&self.path);
+            }
             let mut state = self.shared.state.lock();
             state.wanted = false;
-            match made {
-                Ok(made) => state.ready = made,
-                Err(error) => {
-                    tracing::warn!(%error, "no spare segment could be prepared: the log goes on with slower syncs");
-                    // On a full disk the log itself needs the room.
-                    if let Err(error) = self.disk.remove(&self.path) {
-                        tracing::warn!(%error, "the beginning of the spare segment stays until the next one");
-                    }
-                }
-            }
+            state.after = made.is_err().then(|| Instant::now() + RETRY_AFTER);
+            state.ready = made.ok().flatten();
         }
-        if let Err(error) = self.disk.remove(&self.path) {
-            tracing::warn!(%error, "the unused spare segment stays until the next start");
-        }
+        self.disk.discard(&self.path);
     }
 
     /// Waits a little; `false` when the work is to stop.
@@ -135,6 +151,10 @@ pub(super) fn zeroed(
     mut go_on: impl FnMut() -> bool,
 ) -> Result<Option<DiskFile>, StorageError> {
     let file = disk.create(path)?;
+    if len > 0 {
+        // So that nothing is written where it does not fit anyway.
+        file.allocate_if_cheap(0, len)?;
+    }
     let zeros = vec![0; PIECE_BYTES];
     let mut offset = 0;
     while offset < len {

@@ -25,6 +25,14 @@ pub struct Stats {
     pub sync_us_max: u64,
     /// Records found when the log was opened.
     pub replayed_records: u64,
+    /// Bytes set aside behind the last frame.
+    pub room_bytes: u64,
+    /// Whether writes find no room, for the disk is full.
+    pub is_short: bool,
+    /// Whether something that was handed over cannot be written for now, for the disk refuses.
+    pub is_stuck: bool,
+    /// Writes that the disk refused; each was done again in a new segment.
+    pub refused_writes: u64,
     /// Torn tails cut off when the log was opened: 0 or 1.
     pub torn_tails: u64,
 }

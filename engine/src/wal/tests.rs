@@ -5,6 +5,7 @@ mod covered;
 mod crashes;
 mod damage;
 mod policies;
+mod trouble;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ struct Open {
     wal: Wal,
     recovery: Recovery,
     dir: DataDir,
+    keyring: Arc<Keyring>,
 }
 
 impl Bench {
@@ -34,6 +36,7 @@ impl Bench {
             segment_size_bytes: 4096,
             initial_size_bytes: 2048,
             prezero: false,
+            reserve_bytes: 0,
             on_fatal: Arc::new(|_| {}),
             ..Config::default()
         };
@@ -51,8 +54,8 @@ impl Bench {
 
 fn open(dir: DataDir, config: &Config) -> Result<Open, StorageError> {
     let keyring = Arc::new(Keyring::open_or_create(&dir, 1)?);
-    let (wal, recovery) = Wal::open(&dir, config.clone(), keyring)?;
-    Ok(Open { wal, recovery, dir })
+    let (wal, recovery) = Wal::open(&dir, config.clone(), Arc::clone(&keyring))?;
+    Ok(Open { wal, recovery, dir, keyring })
 }
 
 fn id(term: u64, index: u64) -> RecordId {
@@ -87,6 +90,12 @@ fn append(wal: &Wal, records: Vec<Record>) -> io::Result<()> {
     let (tell, told) = channel();
     wal.append(records, Box::new(move |outcome| tell.send(outcome).unwrap()));
     told.recv().unwrap()
+}
+
+/// The storage key of each segment, in the order of their names.
+fn key_ids(root: &Path) -> Vec<uuid::Uuid> {
+    let path = |name| root.join("wal").join(name);
+    segment_names(root).into_iter().map(|name| recovery::read_header(&path(name)).unwrap().key_id).collect()
 }
 
 fn segment_names(root: &Path) -> Vec<String> {

@@ -8,6 +8,7 @@ use super::or_none;
 use super::storage::{self, line};
 use crate::error::ServerError;
 use crate::flags::Restore;
+use crate::kek::Source;
 
 /// What is in a data directory, and what can be restored.
 pub(crate) fn inspected(found: &Inspection) -> String {
@@ -33,7 +34,8 @@ pub(crate) fn restore(wanted: &Restore) -> Result<String, ServerError> {
             return Err(ServerError::Arguments(message.to_owned()));
         }
     };
-    let restored = offline::restore(&wanted.source_dir, &wanted.target_dir, point);
+    let kek = Source::current(wanted.kek_file.as_deref()).read()?;
+    let restored = offline::restore(&wanted.source_dir, &wanted.target_dir, kek, point);
     let restored = restored.map_err(|error| match error {
         StartError::Storage(error) => ServerError::Storage(error),
         error => ServerError::Start(error),

@@ -197,3 +197,43 @@ fn a_directory_has_one_holder() {
     assert_eq!(error.code(), Code::InvalidStorageOperation);
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
 }
+
+#[test]
+fn records_that_wait_behind_a_renewal_are_kept() {
+    let bench = Bench::new();
+    let log = bench.open();
+    log.append(records(1..=4));
+    log.wal.truncate_from(3).unwrap();
+    // The active segment is empty and supersedes records 3 and 4. While the thread is held up in a completion,
+    // a renewal and an append queue up behind it.
+    let (hold, held) = channel::<()>();
+    let (tell, told) = channel();
+    log.wal.append(Vec::new(), Box::new(move |_| held.recv().unwrap()));
+    std::thread::scope(|scope| {
+        let renewal = scope.spawn(|| log.wal.renew());
+        while !log.wal.0.shared.state.lock().queue.iter().any(|work| matches!(work, Work::Renew(_))) {
+            std::thread::yield_now();
+        }
+        log.wal.append(records(3..=5), Box::new(move |outcome| tell.send(outcome).unwrap()));
+        hold.send(()).unwrap();
+        renewal.join().unwrap().unwrap();
+    });
+    told.recv().unwrap().unwrap();
+    assert_eq!(log.all(), records(1..=5));
+    drop(log);
+    assert_eq!(bench.open().all(), records(1..=5));
+}
+
+#[test]
+fn a_segment_that_was_begun_before_a_rotation_of_the_key_stays_readable() {
+    let bench = Bench::new();
+    let log = bench.open();
+    log.append(records(1..=4));
+    let (first, second) = (log.keyring.active().id(), log.keyring.rotate(&log.dir, 2).unwrap().id());
+    log.wal.renew().unwrap();
+    log.append(records(5..=6));
+    assert_eq!(key_ids(bench.path()), [first, second]);
+    assert_eq!(log.all(), records(1..=6));
+    drop(log);
+    assert_eq!(bench.open().all(), records(1..=6));
+}

@@ -43,10 +43,15 @@ impl Model {
 /// What is done to a log; places are fractions of what is there.
 #[derive(Clone, Debug)]
 enum Step {
-    Append { count: u64, body_len: usize },
+    Append {
+        count: u64,
+        body_len: usize,
+    },
     Truncate(u64),
     Purge(u64),
     PurgeBeyond(u64),
+    /// A new storage key, and a new segment under it.
+    Renew,
     Reopen,
 }
 
@@ -93,6 +98,12 @@ fn perform(step: &Step, term: u64, model: &mut Model) -> Act {
                 log
             })
         }
+        Step::Renew => Box::new(|log, _| {
+            let key = log.keyring.rotate(&log.dir, 2).unwrap();
+            log.wal.renew().unwrap();
+            assert_eq!(key_ids(log.dir.root()).last(), Some(&key.id()), "active-… comes last");
+            log
+        }),
         Step::Reopen => Box::new(|log, reopen| {
             drop(log);
             reopen()
@@ -223,12 +234,38 @@ fn a_crash_anywhere_in_purge() {
     assert!(check(&bench, &steps) > 100);
 }
 
+#[test]
+fn a_crash_anywhere_in_a_rotation_of_the_key() {
+    let bench = Bench::new();
+    let steps = [
+        Step::Renew,
+        append(3),
+        Step::Renew,
+        Step::Renew,
+        append(30),
+        Step::Truncate(50),
+        // The empty segment supersedes what was truncated, and so must the one that takes its place.
+        Step::Renew,
+        Step::Reopen,
+        Step::Renew,
+        append(2),
+        Step::Purge(50),
+        Step::Renew,
+        Step::PurgeBeyond(3),
+        Step::Renew,
+        Step::Reopen,
+        append(1),
+    ];
+    assert!(check(&bench, &steps) > 100);
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (1..12_u64, 0..900_usize).prop_map(|(count, body_len)| Step::Append { count, body_len }),
         2 => (0..=100_u64).prop_map(Step::Truncate),
         2 => (0..=100_u64).prop_map(Step::Purge),
         1 => (0..3_u64).prop_map(Step::PurgeBeyond),
+        1 => Just(Step::Renew),
         1 => Just(Step::Reopen),
     ];
     prop::collection::vec(step, 1..12)

@@ -147,10 +147,11 @@ fn buffered_syncs_at_the_end_of_a_segment() {
     assert_eq!(events.last(), Some(&Event::Synced));
 }
 
-/// After a refusal the log has stopped: it reports once, tries nothing again, and refuses everything.
-fn check_fatal(refused: Operation) {
+/// The log has stopped: it reports once, tries nothing again, and refuses everything.
+#[test]
+fn a_failed_sync_is_fatal() {
     let watched = Watched::new(SyncPolicy::Sync);
-    *watched.watch.refused.lock() = Some(refused);
+    *watched.watch.refused.lock() = Some(Operation::Sync);
     let wal = &watched.log.wal;
     assert!(append(wal, records(1..=1)).is_err());
     let other = watched.log.wal.clone();
@@ -161,16 +162,6 @@ fn check_fatal(refused: Operation) {
     assert_eq!(other.durable_index(), None);
     assert_eq!(watched.fatal.load(Ordering::SeqCst), 1);
     assert_eq!(watched.watch.refusals.load(Ordering::SeqCst), 1, "never tried again");
-}
-
-#[test]
-fn a_failed_sync_is_fatal() {
-    check_fatal(Operation::Sync);
-}
-
-#[test]
-fn a_failed_write_is_fatal() {
-    check_fatal(Operation::Write);
 }
 
 /// Longer than a write takes; a spare that stays fails the test instead of blocking it.
@@ -208,6 +199,7 @@ fn a_spare_segment_that_finds_no_room_takes_none() {
         Ok(Operation::Create),
         "wanted after the first quarter of the segment"
     );
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Operation::Allocate));
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Operation::Remove));
     assert!(!bench.path().join("wal/spare.tmp").exists());
     log.append(vec![record(2, 1000)]);

@@ -1,0 +1,168 @@
+//! Logical backups in files of the server.
+//!
+//! The work is done on threads that give way to those who serve connections, a few files at a time, and ends soon after
+//! nobody waits for it any more: a server that stops does not wait for a large backup. However large a file is, a few entries of it are in
+//! memory at a time; those of a restore are kept aside by the node until it has all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+use vaylix_consensus::limits::RESTORE_PART_BYTES_MAX;
+use vaylix_consensus::{ProposeError, Restoration, View};
+use vaylix_engine::backups::{BackupDir, BackupError, Pair};
+use vaylix_engine::dump::{Checked, Purpose};
+use vaylix_engine::op::RestoreEntry;
+use vaylix_proto::{ErrorReply, Reply, Text};
+
+use crate::admission::Pass;
+use crate::backup::{refused_document, verified};
+use crate::door::Door;
+use crate::execute::{refused, unreadable};
+use crate::limits::ADMISSIONS_MAX;
+use crate::refusal;
+
+/// Parts of a restore that are read ahead of the log.
+const PARTS_AHEAD_MAX: usize = 1;
+
+impl Door {
+    /// BACKUP TO: the whole keyspace as a document, and its manifest, in the backup directory.
+    pub(crate) async fn backup_to(&self, path: &Text) -> Result<Reply, ErrorReply> {
+        let View { reader, now_ms } = self.0.node.read().await.map_err(unreadable)?;
+        let path = path.clone();
+        let write = move |dir: &BackupDir, stop: &AtomicBool| dir.write(&path, &reader.root(), now_ms, stop);
+        self.with_files(Purpose::Verify, write).await?;
+        Ok(Reply::Ok)
+    }
+
+    /// BACKUP VERIFY FROM: what the document holds, if it is the one that its manifest describes.
+    pub(crate) async fn verify_backup_from(&self, path: &Text) -> Result<Reply, ErrorReply> {
+        let (_, checked) = self.checked(path, Purpose::Verify).await?;
+        Ok(verified(&checked))
+    }
+
+    /// RESTORE CHECK FROM: how many entries RESTORE FROM would restore.
+    pub(crate) async fn check_restore_from(&self, path: &Text) -> Result<Reply, ErrorReply> {
+        let (_, checked) = self.checked(path, Purpose::Restore).await?;
+        Ok(Reply::Count(checked.live_count))
+    }
+
+    /// RESTORE FROM: the document's entries take the place of all keys in one step.
+    pub(crate) async fn restore_from(&self, mut pass: Pass, path: &Text) -> Result<Reply, ErrorReply> {
+        let (pair, checked) = self.checked(path, Purpose::Restore).await?;
+        let mut restoration = self.0.node.begin_restore().await;
+        let restored = match self.prepare(&mut restoration, pair, checked).await {
+            Ok(()) => self.commit_restore(&restoration, &mut pass).await,
+            Err(refusal) => Err(refusal),
+        };
+        if restored.is_err()
+            && let Err(error) = restoration.abandon().await
+        {
+            tracing::debug!(%error, "what was prepared for a restore that failed stays in memory for a while");
+        }
+        restored
+    }
+
+    /// Has the entries of the document kept aside, and makes sure that they are those that were checked.
+    async fn prepare(
+        &self,
+        restoration: &mut Restoration,
+        pair: Pair,
+        checked: Checked,
+    ) -> Result<(), ErrorReply> {
+        let (parts, mut received) = mpsc::channel(PARTS_AHEAD_MAX);
+        let read = self.with_files(Purpose::Restore, move |_, stop| {
+            let mut cutter = Cutter { parts, part: Vec::new(), bytes: 0 };
+            let is_complete = pair.entries(&checked, stop, |entry| cutter.add(entry))?;
+            if is_complete && cutter.finish() { Ok(()) } else { Err(BackupError::Stopped) }
+        });
+        let feed = async {
+            while let Some(part) = received.recv().await {
+                if let Err(error) = restoration.add(part).await {
+                    // Nobody takes the others any more, so the reading ends too.
+                    received.close();
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        let (read, fed) = tokio::join!(read, feed);
+        fed.map_err(refused)?;
+        read
+    }
+
+    async fn commit_restore(&self, restoration: &Restoration, pass: &mut Pass) -> Result<Reply, ErrorReply> {
+        for _ in 0..ADMISSIONS_MAX {
+            match restoration.commit(pass.revision).await {
+                Err(ProposeError::Stale) => self.readmit(pass)?,
+                answer => return answer.map_err(refused),
+            }
+        }
+        Err(refusal::contended())
+    }
+
+    /// Opens a backup and checks all of it.
+    async fn checked(&self, path: &Text, purpose: Purpose) -> Result<(Pair, Checked), ErrorReply> {
+        let (path, now_ms) = (path.clone(), self.0.node.local().now_ms);
+        self.with_files(purpose, move |dir, stop| {
+            let pair = dir.open(&path)?;
+            if purpose == Purpose::Verify && !pair.has_manifest() {
+                pair.check(now_ms, stop)?;
+                return Err(BackupError::missing());
+            }
+            let checked = pair.check(now_ms, stop)?;
+            Ok((pair, checked))
+        })
+        .await
+    }
+
+    /// Does something with the backup directory when its turn comes.
+    async fn with_files<T: Send + 'static>(
+        &self,
+        purpose: Purpose,
+        work: impl FnOnce(&BackupDir, &AtomicBool) -> Result<T, BackupError> + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        let waiting = Waiting::default();
+        let (dir, stop) = (self.0.backups.clone(), Arc::clone(&waiting.0));
+        let done = self.0.backup_files.run_in_background("backup", move || work(&dir, &stop)).await?;
+        done.map_err(|error| refused_document(error.code(purpose), error.message(purpose)))
+    }
+}
+
+/// Whoever waits for a piece of work. Dropped, it tells the work to stop.
+#[derive(Default)]
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Cuts the entries of a document into parts, and hands them over.
+struct Cutter {
+    parts: mpsc::Sender<Vec<RestoreEntry<'static>>>,
+    part: Vec<RestoreEntry<'static>>,
+    bytes: usize,
+}
+
+impl Cutter {
+    /// False when nobody takes them any more.
+    fn add(&mut self, entry: RestoreEntry<'static>) -> bool {
+        let bytes = entry.size_estimate_bytes();
+        if self.bytes + bytes > RESTORE_PART_BYTES_MAX && !self.part.is_empty() {
+            self.bytes = 0;
+            if self.parts.blocking_send(std::mem::take(&mut self.part)).is_err() {
+                return false;
+            }
+        }
+        self.bytes += bytes;
+        self.part.push(entry);
+        true
+    }
+
+    /// The last part, perhaps an empty one: a restore has at least one.
+    fn finish(self) -> bool {
+        self.parts.blocking_send(self.part).is_ok()
+    }
+}

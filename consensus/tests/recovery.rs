@@ -1,0 +1,452 @@
+//! The recovery matrix: what a start says of a data directory in which something is missing, damaged, exchanged or
+//! foreign. Each row states the code and the file; every refusal says what to do and leaves the directory as it was.
+//!
+//! Rows that start say why the loss cannot be seen, or why there is none.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the table is for whoever wants to read it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use vaylix_consensus::{Config, Node, Payload, Proposal, StartError};
+use vaylix_engine::{DataDir, Keyring, wal};
+use vaylix_proto::{Command, SetOptions};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+fn config(root: &Path) -> Config {
+    let wal = wal::Config {
+        initial_size_bytes: 4 << 10,
+        segment_size_bytes: 4 << 10,
+        prezero: false,
+        reserve_bytes: 0,
+        ..wal::Config::default()
+    };
+    Config { wal, retained_segments: 2, snapshot_log_bytes: None, ..Config::new(root) }
+}
+
+fn life<T>(work: impl Future<Output = T>) -> T {
+    let runtime = Runtime::new().expect("threads can be had");
+    runtime.block_on(async { timeout(PATIENCE, work).await.expect("still not done") })
+}
+
+fn files(root: &Path) -> Files {
+    let mut files = Files::new();
+    for directory in [root.to_owned(), root.join("wal")] {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                files.insert(path.strip_prefix(root).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    // It holds the name of the last process, for people only.
+    files.remove(Path::new("LOCK"));
+    files
+}
+
+fn restore(files: &Files) -> TempDir {
+    let root = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| TempDir::new().unwrap());
+    fs::create_dir(root.path().join("wal")).unwrap();
+    for (name, content) in files {
+        fs::write(root.path().join(name), content).unwrap();
+    }
+    root
+}
+
+async fn write(node: &Node, range: std::ops::Range<u32>) {
+    for i in range {
+        let command = Command::Set {
+            key: format!("key:{i}").into(),
+            value: vec![b'v'; 300].into(),
+            options: SetOptions::default(),
+        };
+        let payload = Payload::Command(command);
+        node.propose(Proposal { access_revision: 0, payload }).await.unwrap();
+    }
+}
+
+/// A directory with everything in it, as a kill leaves it, and earlier and other states of it.
+struct Lab {
+    good: Files,
+    /// The same directory before: another snapshot, manifest, keyring, vote, and a shorter active segment.
+    earlier: Files,
+    /// What became of `earlier` when it went on otherwise.
+    fork: Files,
+    foreign: Files,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let root = TempDir::new().unwrap();
+        let path = root.path().to_owned();
+        life(async {
+            let node = Node::start(config(&path)).await.unwrap();
+            write(&node, 0..30).await;
+            node.snapshot().await.unwrap();
+            write(&node, 0..32).await;
+            node.shutdown().await.unwrap();
+        });
+        // Another life, so that the vote is another one; another key, so that the keyring is.
+        let earlier = life(async {
+            let node = Node::start(config(&path)).await.unwrap();
+            write(&node, 0..2).await;
+            files(&path)
+        });
+        let fork_root = restore(&earlier);
+        let fork = life(async {
+            let node = Node::start(config(fork_root.path())).await.unwrap();
+            write(&node, 0..5).await;
+            node.shutdown().await.unwrap();
+            let node = Node::start(config(fork_root.path())).await.unwrap();
+            write(&node, 0..30).await;
+            files(fork_root.path())
+        });
+        {
+            let dir = DataDir::open_or_create(&path).unwrap();
+            Keyring::open_or_create(&dir, 1).unwrap().rotate(&dir, 2).unwrap();
+        }
+        let good = life(async {
+            let node = Node::start(config(&path)).await.unwrap();
+            write(&node, 0..30).await;
+            node.snapshot().await.unwrap();
+            write(&node, 0..36).await;
+            files(&path)
+        });
+        let other = TempDir::new().unwrap();
+        let foreign = life(async {
+            let node = Node::start(config(other.path())).await.unwrap();
+            write(&node, 0..30).await;
+            node.snapshot().await.unwrap();
+            write(&node, 0..36).await;
+            files(other.path())
+        });
+        Self { good, earlier, fork, foreign }
+    }
+
+    fn active(files: &Files) -> PathBuf {
+        let mut names = files.keys().filter(|name| name.to_str().unwrap().contains("active"));
+        names.next_back().expect("an active segment").clone()
+    }
+
+    /// The sealed segments in the order of the log.
+    fn sealed(files: &Files) -> Vec<PathBuf> {
+        let start = |name: &Path| {
+            let name = name.file_name().unwrap().to_str().unwrap();
+            name.split('-').next().unwrap().parse::<u64>().ok()
+        };
+        let mut names: Vec<_> = files
+            .keys()
+            .filter(|name| {
+                name.extension().is_some_and(|extension| extension == "wal") && start(name).is_some()
+            })
+            .cloned()
+            .collect();
+        names.sort_by_key(|name| start(name));
+        names
+    }
+}
+
+/// What a row expects.
+enum Expected {
+    /// Refused with this code, naming a file of which this is a part.
+    Refused(&'static str, &'static str),
+    /// Starts; the reason why that is right, or cannot be otherwise.
+    Starts(&'static str),
+}
+use Expected::{Refused, Starts};
+
+struct Row {
+    what: String,
+    files: Files,
+    expected: Expected,
+}
+
+/// What is wrong with what a row does; empty when it does what it should.
+fn check(row: &Row) -> Vec<String> {
+    let Row { what, files: before, expected } = row;
+    let root = restore(before);
+    let started =
+        life(async { Node::start(config(root.path())).await.map(|node| node.status().applied_index) });
+    let mut wrong = Vec::new();
+    let mut claim = |holds: bool, claim: &str| {
+        if !holds {
+            wrong.push(format!("{what}: {claim}"));
+        }
+    };
+    match (expected, started) {
+        (Starts(why), Ok(_)) => println!("{what}: starts, for {why}"),
+        (Refused(code, file), Err(error)) => {
+            println!("{what}: [{}] {error}", error.code());
+            claim(error.code().code() == *code, &format!("expected {code}: [{}] {error}", error.code()));
+            let named = error.file().map_or("", |file| file.to_str().unwrap());
+            claim(named.contains(file), &format!("does not name {file}: {error}"));
+            claim(!named.is_empty() && error.to_string().contains(named), "the message names no file");
+            let advice = match &error {
+                StartError::Storage(storage) => storage.advice().unwrap_or_default(),
+                _ => "",
+            };
+            claim(advice.len() > 20, &format!("no advice: {error}"));
+            claim(&files(root.path()) == before, "the directory was changed");
+        }
+        (Starts(_), Err(error)) => claim(false, &format!("refused: {error}")),
+        (Refused(code, _), Ok(applied)) => claim(false, &format!("started with {applied} instead of {code}")),
+    }
+    wrong
+}
+
+/// The CRC-32 of a file or header, made right again after a change.
+fn mend(content: &mut [u8], checked: usize) {
+    let checksum = crc32fast::hash(&content[..checked]).to_le_bytes();
+    content[checked..checked + 4].copy_from_slice(&checksum);
+}
+
+#[test]
+fn every_row_is_refused_with_code_file_and_advice_or_starts_for_a_reason() {
+    let lab = Lab::new();
+    let active = Lab::active(&lab.good);
+    let sealed = Lab::sealed(&lab.good);
+    assert!(sealed.len() >= 4, "{sealed:?}");
+    let middle = sealed[sealed.len() / 2].clone();
+    let kinds: [(&str, PathBuf); 7] = [
+        ("keyring", "keyring.bin".into()),
+        ("manifest", "manifest.bin".into()),
+        ("snapshot", "snapshot.bin".into()),
+        ("vote", "vote.bin".into()),
+        ("origin of the log", "wal/origin.bin".into()),
+        ("active segment", active.clone()),
+        ("sealed segment", middle.clone()),
+    ];
+    let mut rows =
+        vec![Row { what: "as it was".into(), files: lab.good.clone(), expected: Starts("nothing is wrong") }];
+    let mut row = |what: &str, expected: Expected, change: &dyn Fn(&mut Files)| {
+        let mut files = lab.good.clone();
+        change(&mut files);
+        assert!(files != lab.good, "{what}: nothing was changed");
+        rows.push(Row { what: what.to_owned(), files, expected });
+    };
+
+    for (kind, name) in &kinds {
+        let good = &lab.good[name];
+        let is_active = *kind == "active segment";
+        let change = |edit: &dyn Fn(&mut Vec<u8>)| {
+            let (name, mut content) = (name.clone(), good.clone());
+            edit(&mut content);
+            move |files: &mut Files| drop(files.insert(name.clone(), content.clone()))
+        };
+        let missing = match *kind {
+            "keyring" => Refused("ENG-009", "keyring.bin"),
+            "manifest" => Starts(
+                "a snapshot proves itself; the manifest is written after it, so a crash leaves the same",
+            ),
+            "snapshot" => Refused("ENG-007", "snapshot.bin"),
+            "vote" => Refused("ENG-007", "vote.bin"),
+            "origin of the log" => Refused("ENG-014", "origin.bin"),
+            "active segment" => {
+                Starts("a crash in a rotation, or a clean stop, leaves no active segment either")
+            }
+            _ => Refused("ENG-014", ".wal"),
+        };
+        row(&format!("{kind}, missing"), missing, &|files| drop(files.remove(name)));
+
+        let truncated = match *kind {
+            "active segment" => Starts("a write that never completed leaves the same"),
+            "sealed segment" => Refused("ENG-014", ".wal"),
+            _ => Refused("ENG-007", name.file_name().unwrap().to_str().unwrap().to_owned().leak()),
+        };
+        row(
+            &format!("{kind}, truncated"),
+            truncated,
+            &change(&|content| {
+                let end = content.iter().rposition(|byte| *byte != 0).unwrap();
+                // Within the last frame of the active one.
+                let end = if is_active { end - 600 } else { content.len() / 2 };
+                content.truncate(end);
+            }),
+        );
+        let file: &'static str = name.file_name().unwrap().to_str().unwrap().to_owned().leak();
+        row(
+            &format!("{kind}, truncated to nothing"),
+            match *kind {
+                "active segment" | "sealed segment" => Refused("ENG-014", file),
+                "snapshot" => Refused("ENG-004", file),
+                _ => Refused("ENG-009", file),
+            },
+            &change(&|content| content.clear()),
+        );
+        row(&format!("{kind}, zeroed"), Refused("ENG-009", file), &change(&|content| content.fill(0)));
+        row(
+            &format!("{kind}, a bit flipped"),
+            match *kind {
+                "snapshot" => Refused("ENG-008", file),
+                _ => Refused("ENG-007", file),
+            },
+            &change(&|content| {
+                let at = if is_active { 700 } else { content.len() / 2 };
+                content[at] ^= 0x10;
+            }),
+        );
+        row(
+            &format!("{kind}, the first bit flipped"),
+            Refused("ENG-009", file),
+            &change(&|content| content[0] ^= 1),
+        );
+        row(
+            &format!("{kind}, foreign"),
+            match *kind {
+                // It opens nothing: the first file that is read names it.
+                "keyring" => Refused("ENG-009", ".bin"),
+                _ => Refused("ENG-009", file),
+            },
+            &|files| {
+                let theirs = match *kind {
+                    "active segment" => lab.foreign[&Lab::active(&lab.foreign)].clone(),
+                    "sealed segment" => lab.foreign[&Lab::sealed(&lab.foreign)[1]].clone(),
+                    _ => lab.foreign[name].clone(),
+                };
+                files.insert(name.clone(), theirs);
+            },
+        );
+        row(
+            &format!("{kind}, duplicated under a name of no meaning"),
+            Starts("the copy is no part of the storage"),
+            &|files| {
+                let mut copy = name.clone().into_os_string();
+                copy.push(".copy");
+                files.insert(copy.into(), good.clone());
+            },
+        );
+        let newer = Refused("ENG-009", file);
+        row(
+            &format!("{kind}, of a newer format"),
+            newer,
+            &change(&|content| {
+                content[8] = 99;
+                let checked = match *kind {
+                    "snapshot" => 104,
+                    "active segment" | "sealed segment" => 504,
+                    _ => content.len() - 4,
+                };
+                mend(content, checked);
+            }),
+        );
+    }
+
+    let moved = |files: &mut Files, from: &Path, to: &str| {
+        let content = files.remove(from).unwrap();
+        files.insert(to.into(), content);
+    };
+    // Exchanged with another of the same kind.
+    row("keyring, an earlier one", Refused("ENG-009", ".bin"), &|files| {
+        files.insert("keyring.bin".into(), lab.earlier[Path::new("keyring.bin")].clone());
+    });
+    row(
+        "manifest, an earlier one",
+        Starts("a crash between snapshot and manifest leaves the same; the snapshot proves itself"),
+        &|files| {
+            files.insert("manifest.bin".into(), lab.earlier[Path::new("manifest.bin")].clone());
+        },
+    );
+    row("snapshot, an earlier one", Refused("ENG-006", "snapshot.bin"), &|files| {
+        files.insert("snapshot.bin".into(), lab.earlier[Path::new("snapshot.bin")].clone());
+    });
+    row("snapshot and manifest, an earlier pair", Refused("ENG-014", "snapshot.bin"), &|files| {
+        for name in ["snapshot.bin", "manifest.bin"] {
+            files.insert(name.into(), lab.earlier[Path::new(name)].clone());
+        }
+    });
+    row(
+        "vote, an earlier one",
+        Starts("it was whole and true once: only somebody else could know of the later one"),
+        &|files| {
+            files.insert("vote.bin".into(), lab.earlier[Path::new("vote.bin")].clone());
+        },
+    );
+    row("manifest in place of the vote", Refused("ENG-009", "vote.bin"), &|files| {
+        files.insert("vote.bin".into(), files[Path::new("manifest.bin")].clone());
+    });
+    row("two sealed segments exchanged", Refused("ENG-014", ".wal"), &|files| {
+        let (one, two) = (files[&sealed[1]].clone(), files[&sealed[2]].clone());
+        files.insert(sealed[1].clone(), two);
+        files.insert(sealed[2].clone(), one);
+    });
+    row("active and sealed segment exchanged", Refused("ENG-014", ".wal"), &|files| {
+        let (one, two) = (files[&middle].clone(), files[&active].clone());
+        files.insert(middle.clone(), two);
+        files.insert(active.clone(), one);
+    });
+    row(
+        "active segment, as it was some writes before",
+        Starts("zeros where nothing was written yet are no damage"),
+        &|files| {
+            let content = files.get_mut(&active).unwrap();
+            content.truncate(1536);
+        },
+    );
+    row("sealed segment, duplicated under another name", Refused("ENG-014", ".wal"), &|files| {
+        let start = middle.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().to_owned();
+        files.insert(format!("wal/{start}-999999.wal").into(), files[&middle].clone());
+    });
+    row("active segment, duplicated under another name", Refused("ENG-014", "active"), &|files| {
+        files.insert("wal/active-999999.wal".into(), files[&active].clone());
+    });
+
+    // Gap, overlap, order.
+    row("a gap: the last sealed segment is missing", Refused("ENG-014", ".wal"), &|files| {
+        drop(files.remove(sealed.last().unwrap()));
+    });
+    row("a gap: all segments are missing", Refused("ENG-014", ".bin"), &|files| {
+        files.retain(|name, _| name.extension().is_none_or(|extension| extension != "wal"));
+        files.remove(Path::new("wal/origin.bin"));
+    });
+    row(
+        "an overlap: a segment of the same log that went on otherwise",
+        Refused("ENG-014", ".wal"),
+        &|files| {
+            let theirs = Lab::sealed(&lab.fork);
+            let new = theirs.iter().rev().find(|name| !files.contains_key(*name)).expect("it differs");
+            files.insert(new.clone(), lab.fork[new].clone());
+        },
+    );
+    row("a wrong order: a segment under the name of a later one", Refused("ENG-014", ".wal"), &|files| {
+        moved(files, &sealed[1], "wal/999990-999999.wal");
+    });
+    row("two active segments", Refused("ENG-014", "active"), &|files| {
+        let last = sealed.last().unwrap();
+        let start = last.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().to_owned();
+        moved(files, last, &format!("wal/active-{start}.wal"));
+    });
+    row("a sealed segment without a proper name", Refused("ENG-014", "no-name.wal"), &|files| {
+        moved(files, &middle, "wal/no-name.wal");
+    });
+
+    let refused = rows.iter().filter(|row| matches!(row.expected, Refused(..))).count();
+    let wrong: Vec<_> = rows.iter().flat_map(check).collect();
+    println!("{} rows, {refused} refused", rows.len());
+    assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+    assert!(rows.len() >= 75, "{}", rows.len());
+}
+
+#[test]
+fn a_directory_that_is_held_is_refused_and_its_holder_goes_on() {
+    let root = TempDir::new().unwrap();
+    life(async {
+        let node = Node::start(config(root.path())).await.unwrap();
+        write(&node, 0..3).await;
+        let before = files(root.path());
+        let Err(error) = Node::start(config(root.path())).await else { panic!("a second holder") };
+        assert_eq!(error.code().code(), "ENG-011");
+        assert!(error.file().is_some_and(|file| file.ends_with("LOCK")), "{error}");
+        assert!(error.to_string().contains("stop that server"), "{error}");
+        assert_eq!(files(root.path()), before);
+        write(&node, 3..6).await;
+    });
+}
