@@ -91,9 +91,9 @@ REVOKE_ROLE ok - root rbac_revoke_role {"result":"ok","role":"r","target_user":"
 DROP_ROLE ok - root rbac_drop_role {"result":"ok","role":"r"}
 DROP_USER ok - root rbac_drop_user {"result":"ok","target_user":"bob"}
 BACKUP ok - root backup {"result":"ok"}
-BACKUP_TO error SRV-016 root backup {"path":"f.json","result":"error"}
+BACKUP_TO ok - root backup {"path":"f.json","result":"ok"}
 RESTORE error ENG-004 root restore {"result":"error"}
-RESTORE_FROM error SRV-016 root restore {"path":"f.json","result":"error"}
+RESTORE_FROM ok - root restore {"path":"f.json","result":"ok"}
 CLEAR ok - root clear {"result":"ok"}
 MAINTENANCE_ON ok - root maintenance_mode {"enabled":"true","result":"ok"}
 CLEAR error SRV-033 root clear {"result":"error"}
