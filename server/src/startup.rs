@@ -62,8 +62,13 @@ impl Config {
             || given.flags.bind.parse().is_ok_and(|address: IpAddr| address.is_loopback());
         let credentials = if given.flags.disable_auth {
             Credentials::None
-        } else if given.user_configured || given.password_configured {
+        } else if given.password_configured {
             Credentials::Configured
+        } else if given.user_configured {
+            // With the password that everybody knows, it would be an administrator for everybody.
+            return Err(ServerError::Arguments(
+                "--user (VAYLIX_USER) needs --password (VAYLIX_PASSWORD) beside it".to_owned(),
+            ));
         } else if loopback {
             Credentials::Default
         } else {

@@ -159,6 +159,12 @@ fn default_credentials_left_by_a_start_on_loopback_do_not_serve_the_network() {
 }
 
 #[test]
+fn a_name_without_a_password_makes_no_administrator() {
+    let refused = format!("{:#}", Server::start(&["--user", "bob"]).unwrap_err());
+    assert!(refused.contains("[SRV-030]") && refused.contains("--password"), "{refused}");
+}
+
+#[test]
 fn files_are_for_the_owner_only() {
     let server = Server::start(&[]).unwrap();
     set(server.address(), "k", b"v").unwrap();

@@ -1,8 +1,7 @@
 //! The newest entry of each key, by hash: what point reads look at.
 //!
-//! The ordered map answers everything, but finding a key in it takes some twenty comparisons in as many places
-//! of memory, and only its writer may look at it while a batch is being applied. This table holds the same
-//! entries for readers who know the key. It is divided so that readers and the writer rarely meet, and so that
+//! The ordered map answers everything, but only its writer may look at it while a batch is being applied, and a
+//! search takes a way down. This table holds the same entries for whoever knows the key. It is divided so that readers and the writer rarely meet, and so that
 //! growing one division is over quickly.
 //!
 //! All changes of one operation become visible at once: the divisions they touch are locked together, always in
