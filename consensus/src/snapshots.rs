@@ -106,6 +106,12 @@ impl Snapshots {
         if self.machine.is_stored(last) {
             return if self.is_short() { self.purge(last).await } else { Ok(()) };
         }
+        if self.is_short()
+            && let Some(stored) = self.machine.stored()
+        {
+            // What is kept for restoring earlier states may have taken the space that this snapshot needs.
+            self.purge(stored.record_index()).await?;
+        }
         let machine = self.machine.clone();
         let stored = background::run("vaylix-snapshot", move || machine.store(&view)).await;
         let stored = stored.map_err(|error| {
