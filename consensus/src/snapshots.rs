@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use vaylix_engine::error::StorageError;
+use vaylix_engine::error::{StorageError, Trouble};
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::snapshot::{self, Retention};
 use vaylix_engine::wal::Wal;
@@ -16,7 +16,7 @@ use vaylix_engine::wal::Wal;
 use crate::background;
 use crate::clock;
 use crate::error::SnapshotError;
-use crate::raft::machine::{Machine, Stored};
+use crate::raft::machine::{Machine, Stored, View};
 use crate::raft::{self, Raft};
 
 /// How long the background waits after a failed attempt.
@@ -31,6 +31,15 @@ const LOG_BYTES_MIN: u64 = 256 << 10;
 /// Log of at most this part of the size of the snapshot is left to the next start, which it makes slower by about a half
 /// at most.
 const REPLAYED_PART: u64 = 10;
+
+/// What becomes of the snapshots and the log that are there only for restoring earlier states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    /// They are kept as long as is configured.
+    Kept,
+    /// They make room on a full disk.
+    LetGo,
+}
 
 pub(crate) struct Snapshots {
     pub(crate) machine: Arc<Machine>,
@@ -104,23 +113,48 @@ impl Snapshots {
         let Some(view) = view.map_err(|_cancelled| SnapshotError::Closed)? else { return Ok(()) };
         let last = view.record_index();
         if self.machine.is_stored(last) {
-            return if self.is_short() { self.purge(last).await } else { Ok(()) };
+            return if self.is_short() { self.purge(last, Past::LetGo).await } else { Ok(()) };
         }
-        if self.is_short()
-            && let Some(stored) = self.machine.stored()
-        {
-            // What is kept for restoring earlier states may have taken the space that this snapshot needs.
-            self.purge(stored.record_index()).await?;
+        let view = Arc::new(view);
+        let mut past = self.past();
+        if past == Past::LetGo {
+            self.let_go_of_the_past().await?;
         }
-        let machine = self.machine.clone();
-        let stored = background::run("vaylix-snapshot", move || machine.store(&view)).await;
-        let stored = stored.map_err(|error| {
+        let stored = match self.store(&view).await {
+            // The log need not be short yet for the snapshot to find no room.
+            Err(error) if error.trouble() == Some(Trouble::NoSpace) && past == Past::Kept => {
+                tracing::warn!(%error, "no room for a snapshot beside what is kept for restoring earlier states");
+                past = Past::LetGo;
+                self.let_go_of_the_past().await?;
+                self.store(&view).await?
+            }
+            stored => stored?,
+        };
+        tracing::info!(index = last, size_bytes = stored.info.size_bytes, "snapshot taken");
+        self.purge(last, if self.is_short() { Past::LetGo } else { past }).await
+    }
+
+    /// Writes the snapshot on a thread that gives way to others.
+    async fn store(&self, view: &Arc<View>) -> Result<Stored, StorageError> {
+        let (machine, view) = (self.machine.clone(), view.clone());
+        background::run("vaylix-snapshot", move || machine.store(&view)).await.map_err(|error| {
             // There was no thread for it, or it panicked: it could not count itself.
             self.machine.count_failed_snapshot();
             StorageError::from(error)
-        })??;
-        tracing::info!(index = last, size_bytes = stored.info.size_bytes, "snapshot taken");
-        self.purge(last).await
+        })?
+    }
+
+    /// Frees what the snapshot on disk makes dispensable: it may have taken the space that the next one needs.
+    async fn let_go_of_the_past(&self) -> Result<(), SnapshotError> {
+        match self.machine.stored() {
+            Some(stored) => self.purge(stored.record_index(), Past::LetGo).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Space to write in is worth more than the past.
+    fn past(&self) -> Past {
+        if self.is_short() { Past::LetGo } else { Past::Kept }
     }
 
     /// The snapshot of a clean stop: only if the next start gains more by it than the stop loses. A start replays log at
@@ -136,19 +170,19 @@ impl Snapshots {
     }
 
     /// Tells openraft of the snapshot and lets go of the log behind it.
-    async fn purge(&self, last: u64) -> Result<(), SnapshotError> {
+    async fn purge(&self, last: u64, past: Past) -> Result<(), SnapshotError> {
         if !raft::announce_snapshot(&self.raft, last).await {
             return Err(SnapshotError::Closed);
         }
-        let Some(needed_after) = self.retain().await? else { return Ok(()) };
-        let retained = match self.retained_segments {
-            kept if kept > 0 && self.wal.stats().is_short => {
+        let (retention, segments) = match past {
+            Past::Kept => (self.pitr, self.retained_segments),
+            Past::LetGo => {
                 tracing::warn!("the disk is full: letting go of what is kept for restoring earlier states");
-                0
+                (Retention::NONE, 0)
             }
-            kept => kept,
         };
-        let up_to = match retained {
+        let Some(needed_after) = self.retain(retention).await? else { return Ok(()) };
+        let up_to = match segments {
             0 => Some(last),
             kept => self.wal.last_before_newest(kept).map(|retained| retained.min(last)),
         };
@@ -160,9 +194,7 @@ impl Snapshots {
 
     /// Removes older snapshots that are not to be kept, and says behind which record the log is needed for those that
     /// are; `None` when that is not known, so that nothing of it may go.
-    async fn retain(&self) -> Result<Option<u64>, SnapshotError> {
-        // Space to write in is worth more than the past.
-        let retention = if self.wal.stats().is_short { Retention::NONE } else { self.pitr };
+    async fn retain(&self, retention: Retention) -> Result<Option<u64>, SnapshotError> {
         let (dir, wal) = (self.dir.clone(), self.wal.clone());
         let now_ms = clock::now_ms();
         let retained = tokio::task::spawn_blocking(move || {

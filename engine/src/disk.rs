@@ -10,7 +10,8 @@
 //!   caller makes of the error, and is never tried again.
 //! - What keeps the node alive or frees space (the vote, the origin of the log, the manifest, a snapshot, the next
 //!   segment) goes through an *essential* handle: when it finds no room, the reserves are given up ([`Reserve`]) and it
-//!   is tried once more.
+//!   is tried once more. Work of many steps is announced ([`Disk::essential_work`]): once it has found no room, no space
+//!   is set aside for anything else until it ends, or others would take what was given up for it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -73,7 +74,29 @@ pub(crate) type Reserve = Box<dyn Fn() -> bool + Send + Sync>;
 #[derive(Default)]
 struct Shared {
     reserves: Mutex<Vec<Reserve>>,
+    /// Held while space is set aside for something that is not essential.
+    demand: Mutex<Demand>,
     on_failed_sync: Mutex<Option<OnFailedSync>>,
+}
+
+/// What essential work asks of everything else.
+#[derive(Default)]
+struct Demand {
+    /// How much of it is going on.
+    works: usize,
+    /// Whether any of it has found no room.
+    is_pressing: bool,
+}
+
+/// Essential work of many steps, until it is dropped.
+pub(crate) struct EssentialWork(Arc<Shared>);
+
+impl Drop for EssentialWork {
+    fn drop(&mut self) {
+        let mut demand = self.0.demand.lock();
+        demand.works -= 1;
+        demand.is_pressing &= demand.works > 0;
+    }
 }
 
 /// Performs changes of files and directories.
@@ -96,6 +119,26 @@ impl Disk {
 
     fn ordinary(&self) -> Self {
         Self { essential: false, ..self.clone() }
+    }
+
+    /// Announces work of many steps through an essential handle.
+    pub(crate) fn essential_work(&self) -> EssentialWork {
+        self.shared.demand.lock().works += 1;
+        EssentialWork(self.shared.clone())
+    }
+
+    /// An attempt that found no room may have met somebody who was about to give back what he could not use: it is made
+    /// again when nobody is setting space aside, then after each reserve that is given up.
+    fn insist<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let mut demand = self.shared.demand.lock();
+        demand.is_pressing = demand.works > 0;
+        let mut result = attempt();
+        while result.as_ref().is_err_and(is_no_space)
+            && self.shared.reserves.lock().iter().any(|reserve| reserve())
+        {
+            result = attempt();
+        }
+        result
     }
 
     /// Adds something that is given up when an essential operation finds no room: before those that were added earlier,
@@ -134,12 +177,8 @@ impl Disk {
         };
         let is_sync = matches!(operation, Operation::Sync | Operation::SyncDirectory);
         let mut result = attempt();
-        while self.essential
-            && !is_sync
-            && result.as_ref().is_err_and(is_no_space)
-            && self.shared.reserves.lock().iter().any(|reserve| reserve())
-        {
-            result = attempt();
+        if self.essential && !is_sync && result.as_ref().is_err_and(is_no_space) {
+            result = self.insist(attempt);
         }
         result.map_err(|source| {
             let error = StorageError::io(what, path, source);
@@ -306,7 +345,12 @@ impl DiskFile {
     }
 
     fn run_allocation(&self, disk: &Disk, action: impl Fn() -> io::Result<()>) -> Result<(), StorageError> {
-        disk.run(Operation::Allocate, &self.path, "set space aside for the file", action)
+        const WHAT: &str = "set space aside for the file";
+        let demand = (!disk.essential).then(|| disk.shared.demand.lock());
+        if demand.as_ref().is_some_and(|demand| demand.is_pressing) {
+            return Err(StorageError::io(WHAT, &self.path, Errno::NOSPC.into()));
+        }
+        disk.run(Operation::Allocate, &self.path, WHAT, action)
     }
 
     /// `false` when the file system cannot.
@@ -366,4 +410,62 @@ pub(crate) fn read_small(path: &Path, len_max: u64) -> Result<Option<Vec<u8>>, S
     let mut content = Vec::with_capacity(usize::try_from(len).map_or(0, |len| len + 1));
     io::Read::read_to_end(&mut io::Read::take(file, len_max), &mut content).map_err(failed)?;
     Ok(Some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A disk on which nothing can be created until somebody gives up a reserve.
+    #[derive(Default)]
+    struct Full(AtomicBool);
+
+    impl Probe for Full {
+        fn before(&self, operation: Operation, _: &Path) -> io::Result<()> {
+            let is_full = operation == Operation::Create && self.0.load(Ordering::SeqCst);
+            if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+
+        fn after(&self, _: Operation, _: &Path) {}
+    }
+
+    fn with_a_reserve() -> (TempDir, Arc<Full>, Disk) {
+        let full = Arc::new(Full::default());
+        let disk = Disk::watched(full.clone());
+        let given_up = full.clone();
+        disk.add_reserve(Box::new(move || given_up.0.swap(false, Ordering::SeqCst)));
+        (TempDir::new().unwrap(), full, disk)
+    }
+
+    #[test]
+    fn what_was_given_up_for_essential_work_is_left_to_it_until_it_ends() {
+        let (dir, full, disk) = with_a_reserve();
+        let other = disk.create(&dir.path().join("other")).unwrap();
+        let works = [disk.essential_work(), disk.essential_work()];
+        other.allocate(0, 10).expect("nothing has pressed yet");
+        full.0.store(true, Ordering::SeqCst);
+        disk.essential().create(&dir.path().join("essential")).expect("the reserve is given up");
+        for work in works {
+            assert_eq!(other.allocate(10, 10).unwrap_err().trouble(), Some(Trouble::NoSpace));
+            other.allocate_essential(10, 10).expect("others may be essential too");
+            drop(work);
+        }
+        other.allocate(20, 10).expect("the work has ended");
+        let _later = disk.essential_work();
+        other.allocate(30, 10).expect("later work has not pressed");
+    }
+
+    #[test]
+    fn a_single_essential_step_keeps_nobody_away_afterwards() {
+        let (dir, full, disk) = with_a_reserve();
+        let other = disk.create(&dir.path().join("other")).unwrap();
+        full.0.store(true, Ordering::SeqCst);
+        assert!(disk.create(&dir.path().join("ordinary")).is_err());
+        disk.essential().create(&dir.path().join("essential")).unwrap();
+        other.allocate(0, 10).unwrap();
+    }
 }

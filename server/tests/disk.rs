@@ -95,6 +95,12 @@ fn value(number: u64) -> Vec<u8> {
     bytes
 }
 
+/// The files below a directory with their sizes.
+fn tree(dir: &Path) -> String {
+    let listing = std::process::Command::new("du").args(["-ab"]).arg(dir).output().unwrap();
+    String::from_utf8(listing.stdout).unwrap()
+}
+
 fn call(connection: &mut Connection, command: &Command) -> Result<Reply, ErrorReply> {
     connection.call(command).unwrap()
 }
@@ -216,7 +222,9 @@ fn a_snapshot_makes_room_by_itself_and_on_demand() {
                 refused += 1;
                 if refused % 2 == 0 {
                     // Nobody has to wait for it.
-                    assert_eq!(call(&mut connection, &Command::Save), Ok(Reply::Ok));
+                    let saved = call(&mut connection, &Command::Save);
+                    let on_disk = || tree(&mount.data_dir());
+                    assert_eq!(saved, Ok(Reply::Ok), "{number} written, {refused} refused; {}", on_disk());
                 }
             }
         }

@@ -78,6 +78,7 @@ fn write_next(
     body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<Info, StorageError> {
     let path = dir.snapshot();
+    let _announced = dir.disk().essential_work();
     let (in_place, number) = predecessor(dir, keyring, head)?;
     let temporary = temporary(&path);
     let (header, info) = match fill(&dir.disk().essential(), &temporary, keyring, head, number, body) {
