@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use vaylix_consensus::background;
+use vaylix_consensus::background::{self, Priority};
 use vaylix_proto::ErrorReply;
 
 use crate::refusal;
@@ -47,7 +47,7 @@ impl Turns {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ErrorReply> {
         let turn = Arc::clone(&self.0).acquire_owned().await.map_err(|_| refusal::closed())?;
-        let done = background::run(name, move || {
+        let done = background::run(name, Priority::Idle, move || {
             let result = job();
             drop(turn);
             result

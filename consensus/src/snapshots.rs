@@ -13,7 +13,7 @@ use vaylix_engine::layout::DataDir;
 use vaylix_engine::snapshot::{self, Retention};
 use vaylix_engine::wal::Wal;
 
-use crate::background;
+use crate::background::{self, Priority};
 use crate::clock;
 use crate::error::SnapshotError;
 use crate::raft::machine::{Machine, Stored, View};
@@ -39,6 +39,15 @@ enum Past {
     Kept,
     /// They make room on a full disk.
     LetGo,
+}
+
+/// How a snapshot is taken where the processor is busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Nobody who is being served notices it.
+    Leisurely,
+    /// Somebody waits for the node to end.
+    Hasty,
 }
 
 pub(crate) struct Snapshots {
@@ -106,6 +115,10 @@ impl Snapshots {
     /// Returns when a snapshot of everything applied before the call is on disk, and the log behind it is gone
     /// as far as it need not be retained.
     pub(crate) async fn take(&self) -> Result<(), SnapshotError> {
+        self.take_at(Pace::Leisurely).await
+    }
+
+    async fn take_at(&self, pace: Pace) -> Result<(), SnapshotError> {
         let _turn = self.turn.lock().await;
         // Where connections are served nobody waits for an entry that is being applied.
         let machine = self.machine.clone();
@@ -120,13 +133,13 @@ impl Snapshots {
         if past == Past::LetGo {
             self.let_go_of_the_past().await?;
         }
-        let stored = match self.store(&view).await {
+        let stored = match self.store(&view, pace).await {
             // The log need not be short yet for the snapshot to find no room.
             Err(error) if error.trouble() == Some(Trouble::NoSpace) && past == Past::Kept => {
                 tracing::warn!(%error, "no room for a snapshot beside what is kept for restoring earlier states");
                 past = Past::LetGo;
                 self.let_go_of_the_past().await?;
-                self.store(&view).await?
+                self.store(&view, pace).await?
             }
             stored => stored?,
         };
@@ -134,10 +147,30 @@ impl Snapshots {
         self.purge(last, if self.is_short() { Past::LetGo } else { past }).await
     }
 
-    /// Writes the snapshot on a thread that gives way to others.
-    async fn store(&self, view: &Arc<View>) -> Result<Stored, StorageError> {
+    /// Writes the snapshot in the time that nobody else wants; if the log outgrows that, with a share of the processor.
+    async fn store(&self, view: &Arc<View>, pace: Pace) -> Result<Stored, StorageError> {
+        if pace == Pace::Leisurely && !self.machine.is_snapshot_overdue() {
+            let go_on = |machine: &Machine| !machine.is_snapshot_overdue();
+            if let Some(stored) = self.store_at(view, Priority::Idle, go_on).await? {
+                return Ok(stored);
+            }
+            tracing::info!(
+                "the log outgrows the snapshot that gives way to everything: beginning anew in more haste"
+            );
+        }
+        let stored = self.store_at(view, Priority::Low, |_| true).await?;
+        Ok(stored.expect("nobody told it to stop"))
+    }
+
+    async fn store_at(
+        &self,
+        view: &Arc<View>,
+        priority: Priority,
+        go_on: impl Fn(&Machine) -> bool + Send + 'static,
+    ) -> Result<Option<Stored>, StorageError> {
         let (machine, view) = (self.machine.clone(), view.clone());
-        background::run("vaylix-snapshot", move || machine.store(&view)).await.map_err(|error| {
+        let work = move || machine.store_while(&view, || go_on(&machine));
+        background::run("vaylix-snapshot", priority, work).await.map_err(|error| {
             // There was no thread for it, or it panicked: it could not count itself.
             self.machine.count_failed_snapshot();
             StorageError::from(error)
@@ -166,7 +199,7 @@ impl Snapshots {
         if self.machine.stored().is_some_and(little) {
             return Ok(());
         }
-        self.take().await
+        self.take_at(Pace::Hasty).await
     }
 
     /// Tells openraft of the snapshot and lets go of the log behind it.

@@ -209,6 +209,11 @@ impl Machine {
         self.log_bytes_since_snapshot() >= self.log_bytes_max
     }
 
+    /// Whether the next snapshot has been due for so long that the log grows faster than it is let go of.
+    pub(crate) fn is_snapshot_overdue(&self) -> bool {
+        self.log_bytes_since_snapshot() >= self.log_bytes_max.saturating_mul(2)
+    }
+
     /// Whether the stored snapshot covers this record and is sealed under the active key: then there is nothing to gain
     /// by another one.
     pub(crate) fn is_stored(&self, record_index: u64) -> bool {
@@ -261,15 +266,26 @@ impl Machine {
     /// Makes a view the snapshot on disk, unless that is newer, or as new and sealed under the active key. Blocks until it
     /// is durable.
     pub(crate) fn store(&self, view: &View) -> Result<Stored, StorageError> {
+        Ok(self.store_while(view, || true)?.expect("nobody told it to stop"))
+    }
+
+    /// The same, as long as `go_on` says so; `None` when it said no.
+    pub(crate) fn store_while(
+        &self,
+        view: &View,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Option<Stored>, StorageError> {
         let _storing = self.storing.lock();
         if let Some(stored) = self.stored()
             && (stored.meta.last_log_id > view.meta.last_log_id || self.is_stored(view.record_index()))
         {
-            return Ok(stored);
+            return Ok(Some(stored));
         }
         let begun = Instant::now();
-        let info = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root, self.older)
-            .inspect_err(|_| self.count_failed_snapshot())?;
+        let written =
+            snapshot_file::write_while(&self.dir, &self.keyring, &view.meta, &view.root, self.older, go_on)
+                .inspect_err(|_| self.count_failed_snapshot())?;
+        let Some(info) = written else { return Ok(None) };
         {
             let mut counts = self.counts.lock();
             counts.taken += 1;
@@ -278,7 +294,7 @@ impl Machine {
         self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
         let stored = Stored { meta: view.meta.clone(), info };
         *self.stored.lock() = Some(stored.clone());
-        Ok(stored)
+        Ok(Some(stored))
     }
 
     /// Replaces the state with one received from the leader, on disk first.

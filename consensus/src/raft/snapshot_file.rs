@@ -1,5 +1,7 @@
 //! The snapshot of the directory: a state and its place in the log.
 
+use std::io::{self, Write};
+
 use openraft::{BasicNode, LogId, StoredMembership};
 use serde::{Deserialize, Serialize};
 use vaylix_engine::error::StorageError;
@@ -36,14 +38,56 @@ pub(crate) fn write(
     root: &Root,
     older: Older,
 ) -> Result<Info, StorageError> {
+    let written = write_while(dir, keyring, meta, root, older, || true)?;
+    Ok(written.expect("nobody told it to stop"))
+}
+
+/// The same, as long as `go_on` says so: it is asked again and again. `None` when it said no; then the old snapshot is
+/// there.
+pub(crate) fn write_while(
+    dir: &DataDir,
+    keyring: &Keyring,
+    meta: &Meta,
+    root: &Root,
+    older: Older,
+    go_on: impl Fn() -> bool,
+) -> Result<Option<Info>, StorageError> {
     let last_log = meta.last_log_id.expect("a snapshot is of something applied");
     let label = Label { last_log, membership: meta.last_membership.clone() };
     let label = rmp_serde::to_vec_named(&label)
         .expect("numbers and strings encode, and memory does not refuse to be written");
     let head = Head { last: Some(codec::record_id(&last_log)), time_ms: clock::now_ms(), meta: label };
-    match older {
-        Older::Kept => snapshot::write_keeping(dir, keyring, &head, |mut sink| root.encode(&mut sink)),
-        Older::Replaced => snapshot::write(dir, keyring, &head, |mut sink| root.encode(&mut sink)),
+    let mut was_stopped = false;
+    let body =
+        |sink: &mut dyn Write| root.encode(&mut Stoppable { sink, go_on, was_stopped: &mut was_stopped });
+    let written = match older {
+        Older::Kept => snapshot::write_keeping(dir, keyring, &head, body),
+        Older::Replaced => snapshot::write(dir, keyring, &head, body),
+    };
+    match written {
+        Err(_stopped) if was_stopped => Ok(None),
+        written => written.map(Some),
+    }
+}
+
+/// Refuses to write on when it is told to stop.
+struct Stoppable<'a, G> {
+    sink: &'a mut dyn Write,
+    go_on: G,
+    was_stopped: &'a mut bool,
+}
+
+impl<G: Fn() -> bool> Write for Stoppable<'_, G> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.go_on)() {
+            return self.sink.write(bytes);
+        }
+        *self.was_stopped = true;
+        Err(io::Error::other("stopped"))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
     }
 }
 

@@ -30,8 +30,9 @@ use crate::wal::RecordId;
 use manifest::Manifest;
 use stream::Header;
 
-/// A new snapshot is synced every so many bytes, so that the log's syncs need not carry it along.
-const SYNC_STRIDE_BYTES: u64 = 4 << 20;
+/// A new snapshot is synced every so many bytes, so that a sync of the log, which waits for what is on its way to the disk
+/// before it, waits for little.
+const SYNC_STRIDE_BYTES: u64 = 512 << 10;
 const READ_BYTES: usize = 256 << 10;
 const RESTORE: &str =
     "restore snapshot.bin and manifest.bin together from a backup, or rebuild this node from another one";
