@@ -4,6 +4,7 @@
 //! Everything a test starts is stopped when its handle is dropped, by process id.
 
 pub mod binary;
+pub mod certificates;
 pub mod process;
 pub mod server;
 pub mod session;
