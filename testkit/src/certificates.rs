@@ -47,8 +47,6 @@ pub struct Pair {
     pub cert: String,
     /// Its private key.
     pub key: String,
-    /// The certificate as it is.
-    pub der: Vec<u8>,
 }
 
 impl Authority {
@@ -100,7 +98,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.0)?;
-        Ok(Pair { cert: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() })
+        Ok(Pair { cert: certificate.pem(), key: key.serialize_pem() })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod process;
 pub mod server;
 pub mod session;
 pub mod transcript;
+pub mod wait;
 pub mod wire;
 
 pub use server::Server;

@@ -73,6 +73,19 @@ impl Server {
         &self.startup_log
     }
 
+    /// Waits until it logs a line with this text, after what was looked at before. That line.
+    ///
+    /// # Errors
+    /// When it does not come, or the server ends.
+    pub fn logs(&self, text: &str) -> Result<String> {
+        while let Some(line) = self.process.next_line()? {
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+        bail!("the server ended before it logged {text:?}")
+    }
+
     /// Stops it with this signal and waits for its end.
     ///
     /// # Errors

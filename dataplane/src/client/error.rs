@@ -131,6 +131,7 @@ fn is_about_client_certificate(error: &io::Error) -> bool {
                 | AlertDescription::CertificateExpired
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::UnknownCA
+                | AlertDescription::DecryptError
         ))
     )
 }

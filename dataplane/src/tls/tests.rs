@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::{ClientConnection, ServerConnection};
-use rustls_pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::error::Error;
@@ -189,36 +190,52 @@ fn nodes_prove_themselves_to_each_other() {
     let here = fixture.check(Some("ca.pem")).unwrap();
     fixture.issue(now() - DAY, now() + DAY);
     let there = fixture.check(Some("ca.pem")).unwrap();
-    let roots = Arc::clone(here.authorities().unwrap());
-    // The library judges by its own clock.
-    let mut config = here.client_config(roots).unwrap();
-    config.time_provider = Arc::new(AtNow);
-    let name = ServerName::try_from("node.example").unwrap();
-    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut config = rustls::ServerConfig::clone(there.server_config());
-    config.time_provider = Arc::new(AtNow);
-    let mut server = ServerConnection::new(Arc::new(config)).unwrap();
-    shake_hands(&mut client, &mut server).unwrap();
-    let fingerprint = |certificates: Option<&[rustls_pki_types::CertificateDer<'_>]>| {
-        use sha2::Digest;
-        let digest = sha2::Sha256::digest(&certificates.unwrap()[0]);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
+    let (client, server) = shake_hands(&as_client(&here), &there);
     assert_eq!(fingerprint(server.peer_certificates()), here.certificate().fingerprint);
     assert_eq!(fingerprint(client.peer_certificates()), there.certificate().fingerprint);
+}
+
+/// An authority that is taken away counts at once: nobody gets in on what it was good for earlier.
+#[test]
+fn sessions_are_resumed_only_where_clients_prove_nothing() {
+    let fixture = Fixture::new();
+    for (client_ca, kind) in [(None, HandshakeKind::Resumed), (Some("ca.pem"), HandshakeKind::Full)] {
+        let server = fixture.check(client_ca).unwrap();
+        let client = as_client(&fixture.check(Some("ca.pem")).unwrap());
+        assert_eq!(shake_hands(&client, &server).0.handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(shake_hands(&client, &server).0.handshake_kind(), Some(kind), "{client_ca:?}");
+    }
+}
+
+fn as_client(material: &Material) -> Arc<ClientConfig> {
+    let roots = Arc::clone(material.authorities().unwrap());
+    let mut config = material.client_config(roots).unwrap();
+    // The library judges by its own clock.
+    config.time_provider = Arc::new(AtNow);
+    Arc::new(config)
+}
+
+fn fingerprint(certificates: Option<&[CertificateDer<'_>]>) -> String {
+    let digest = Sha256::digest(&certificates.unwrap()[0]);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[derive(Debug)]
 struct AtNow;
 
 impl rustls::time_provider::TimeProvider for AtNow {
-    fn current_time(&self) -> Option<rustls_pki_types::UnixTime> {
-        Some(rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_millis(NOW_MS)))
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(NOW_MS)))
     }
 }
 
 /// Carries bytes between the two until neither has anything to say.
-fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), rustls::Error> {
+fn shake_hands(config: &Arc<ClientConfig>, material: &Material) -> (ClientConnection, ServerConnection) {
+    let name = ServerName::try_from("node.example").unwrap();
+    let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut config = ServerConfig::clone(material.server_config());
+    config.time_provider = Arc::new(AtNow);
+    let mut server = ServerConnection::new(Arc::new(config)).unwrap();
     while client.is_handshaking() || server.is_handshaking() || client.wants_write() || server.wants_write() {
         let mut bytes = Vec::new();
         while client.wants_write() {
@@ -227,7 +244,7 @@ fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> 
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             server.read_tls(&mut rest).unwrap();
-            server.process_new_packets()?;
+            server.process_new_packets().unwrap();
         }
         let mut bytes = Vec::new();
         while server.wants_write() {
@@ -236,8 +253,8 @@ fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> 
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             client.read_tls(&mut rest).unwrap();
-            client.process_new_packets()?;
+            client.process_new_packets().unwrap();
         }
     }
-    Ok(())
+    (client, server)
 }
