@@ -67,6 +67,17 @@ impl Server {
         self.process.id()
     }
 
+    /// Bytes of memory that it has resident.
+    ///
+    /// # Errors
+    /// When the system does not say, because it has ended.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
     /// What it logged before it was ready.
     #[must_use]
     pub fn startup_log(&self) -> &[String] {
