@@ -14,6 +14,11 @@
 //! force together, or not at all. Whoever accepts or opens connections holds a [`Current`] and takes the material of
 //! the moment for each of them; connections that exist keep what they began with.
 //!
+//! The same material serves both directions. [`Material::server_config`] accepts; [`Material::client_config`] opens
+//! connections on which this node shows its certificate to another one, which must let it count for client
+//! authentication. In a cluster whose certificates come from one authority, [`Material::authorities`] is what
+//! either side trusts.
+//!
 //! # How changes are noticed
 //! SIGHUP asks for a reload. Besides, the files are read once a second and compared by content. Watching for events of
 //! the file system would be cheaper by a few microseconds a second, and miss what it is there for: a mounted
