@@ -1,12 +1,19 @@
 //! A place with certificates, and clients that trust its authority.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::Runtime;
 use vaylix_dataplane::client::{ClientIdentity, Config, Connection, Credentials, TlsOptions};
+use vaylix_proto::frame::{Compression, FRAME_LEN_MAX, FrameEncoder};
+use vaylix_proto::request::{Metadata, Request};
 use vaylix_proto::{Command, ErrorReply, Reply};
 use vaylix_testkit::certificates::{Authority, Directory, Pair, Validity};
 use vaylix_testkit::wire::{DEFAULT_LOGIN, set_command};
@@ -66,7 +73,7 @@ impl Site {
 
 /// A connection over TLS, used one request at a time.
 pub(crate) struct Client {
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     connection: Connection,
 }
 
@@ -187,5 +194,52 @@ impl Load {
         }
         let writers = self.counts.len() - 1;
         self.counts[..writers].iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+}
+
+/// Connections over TLS that ask and never read.
+pub(crate) struct SlowReaders {
+    sent: Arc<AtomicU64>,
+    /// What had been sent when it was last looked at and had grown, and when that was.
+    last: Cell<(u64, Instant)>,
+    _runtime: Runtime,
+}
+
+impl SlowReaders {
+    pub(crate) fn start(server: &Server, site: &Site, count: u64, request: &Command) -> Self {
+        /// Requests that are written at once.
+        const BATCH: u64 = 100;
+        let runtime = Runtime::new().unwrap();
+        let mut bytes = BytesMut::new();
+        let mut encoder = FrameEncoder::new(Compression::None, 0, FRAME_LEN_MAX);
+        for number in 0..BATCH {
+            let id = u128::from(number).to_be_bytes();
+            encoder
+                .encode(&mut bytes, |body| Request::encode(id, &Metadata::default(), request, body))
+                .unwrap();
+        }
+        let sent = Arc::new(AtomicU64::new(0));
+        for _ in 0..count {
+            let config = Config { compression: false, ..config(server, site, None) };
+            let mut stream = runtime.block_on(Connection::connect(&config)).unwrap().into_parts().stream;
+            let (bytes, sent) = (bytes.clone(), Arc::clone(&sent));
+            runtime.spawn(async move {
+                while stream.write_all(&bytes).await.is_ok() {
+                    sent.fetch_add(BATCH, Ordering::Relaxed);
+                }
+            });
+        }
+        Self { sent, last: Cell::new((0, Instant::now())), _runtime: runtime }
+    }
+
+    /// How much was sent, once nothing more could be for a while.
+    pub(crate) fn held_up(&self) -> Option<u64> {
+        let sent = self.sent.load(Ordering::Relaxed);
+        let (last, since) = self.last.get();
+        if sent != last {
+            self.last.set((sent, Instant::now()));
+            return None;
+        }
+        (since.elapsed() > Duration::from_secs(2)).then_some(sent)
     }
 }
