@@ -21,11 +21,17 @@ pub struct Certificate {
     pub fingerprint: String,
     /// The moment from which on it is valid, in milliseconds since 1970.
     pub not_before_ms: u64,
-    /// The last moment at which it is valid, in milliseconds since 1970.
+    /// The last second in which it is valid, in milliseconds since 1970.
     pub not_after_ms: u64,
 }
 
 impl Certificate {
+    /// The first moment at which it is not valid any more: its last second counts as a whole.
+    #[must_use]
+    pub fn over_from_ms(&self) -> u64 {
+        self.not_after_ms.saturating_add(1000)
+    }
+
     /// Whole days from `now_ms` to its end; negative when it is over.
     #[must_use]
     pub fn days_remaining(&self, now_ms: u64) -> i64 {

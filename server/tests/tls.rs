@@ -215,13 +215,14 @@ fn a_new_certificate_is_shown_after_a_signal_and_old_connections_stay() {
     assert_eq!(early.info("security.last_tls_reload_success_at_ms"), "none");
     assert_eq!(early.info("security.tls_mode"), "tls");
 
-    let after = site.authority.server("after", Validity::for_another(20 * DAY)).unwrap();
+    let after =
+        site.authority.server("after", Validity::for_another(20 * DAY - Duration::from_secs(60))).unwrap();
     site.put(&after);
     server.signal("HUP").unwrap();
     server.logs("were read again").unwrap();
     let (said, _) = openssl(&server, &["-CAfile", &site.path("ca.pem")]);
     assert!(shows(&said, &after) && !shows(&said, &before), "{said}");
-    // Twenty days are few enough to be told of.
+    // So few days are told of.
     let warning = server.logs("expires soon").unwrap();
     assert!(warning.contains("days=19"), "{warning}");
     assert_eq!(early.call(&set_command("k", "v")).unwrap(), Reply::Ok);

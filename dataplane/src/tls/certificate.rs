@@ -46,8 +46,7 @@ impl Stated {
         if now_ms < self.certificate.not_before_ms {
             return Err(Error::NotYetValid { path, from: self.not_before.to_string() });
         }
-        // The last moment counts: the time is that of a whole second.
-        if now_ms >= self.certificate.not_after_ms.saturating_add(1000) {
+        if now_ms >= self.certificate.over_from_ms() {
             return Err(Error::Expired { path, at: self.not_after.to_string() });
         }
         Ok(())

@@ -20,18 +20,18 @@ pub(super) enum Notice {
 /// Tells each thing once for each certificate.
 #[derive(Default)]
 pub(super) struct Expiry {
-    not_after_ms: u64,
+    over_from_ms: u64,
     /// How many of the [`DAYS`] have been told, and one more for the end.
     told: usize,
 }
 
 impl Expiry {
-    /// What is new about a certificate that is valid until `not_after_ms`.
-    pub(super) fn look(&mut self, not_after_ms: u64, now_ms: u64) -> Option<Notice> {
-        if self.not_after_ms != not_after_ms {
-            *self = Self { not_after_ms, told: 0 };
+    /// What is new about a certificate that is not valid any more from `over_from_ms` on.
+    pub(super) fn look(&mut self, over_from_ms: u64, now_ms: u64) -> Option<Notice> {
+        if self.over_from_ms != over_from_ms {
+            *self = Self { over_from_ms, told: 0 };
         }
-        let left_ms = not_after_ms.saturating_sub(now_ms);
+        let left_ms = over_from_ms.saturating_sub(now_ms);
         let reached =
             DAYS.iter().filter(|days| left_ms <= *days * DAY_MS).count() + usize::from(left_ms == 0);
         if reached <= self.told {

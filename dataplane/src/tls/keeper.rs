@@ -125,7 +125,7 @@ fn warn_of(material: &Material) {
 }
 
 fn warn_of_expiry(expiry: &mut Expiry, material: &Material) {
-    match expiry.look(material.certificate().not_after_ms, now_ms()) {
+    match expiry.look(material.certificate().over_from_ms(), now_ms()) {
         None => {}
         Some(Notice::Soon { days }) => {
             tracing::warn!(target: "server.tls", days, "the certificate expires soon: renew it");
