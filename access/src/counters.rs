@@ -104,6 +104,16 @@ metrics! {
         "Most writes in one batch since the start.";
     ReadLag, "vaylix.server.read.index.lag", Gauge, "entry",
         "Committed log entries that reads do not see yet.";
+    TlsHandshakeFailures, "vaylix.server.tls.handshake.failure.count", Counter, "handshake",
+        "Connections that failed in the TLS handshake.";
+    TlsReloads, "vaylix.server.tls.reload.success.count", Counter, "reload",
+        "Times that certificate, key and client authorities were read again and came into force.";
+    TlsReloadFailures, "vaylix.server.tls.reload.failure.count", Counter, "reload",
+        "Times that they were read again and could not be used.";
+    CertificateNotAfter, "vaylix.server.tls.certificate.not.after", Gauge, "second",
+        "When the certificate expires, in seconds since 1970; 0 without TLS.";
+    CertificateRemaining, "vaylix.server.tls.certificate.remaining", Gauge, "second",
+        "How long the certificate is still valid; 0 without TLS and from its end on.";
 }
 
 /// The metrics of one server. Every operation is one relaxed atomic access: metrics order nothing.
@@ -179,10 +189,12 @@ impl Counters {
 mod tests {
     use super::{Counters, Metric};
 
-    const GAUGES: [&str; 3] = [
+    const GAUGES: [&str; 5] = [
         "vaylix.server.connection.active",
         "vaylix.server.ha.write.batch.max.size",
         "vaylix.server.read.index.lag",
+        "vaylix.server.tls.certificate.not.after",
+        "vaylix.server.tls.certificate.remaining",
     ];
 
     /// Name and unit of every metric in order, written down apart from the table.
@@ -209,7 +221,12 @@ vaylix.server.read.fastpath.fallback.count request
 vaylix.server.ha.write.batch.count batch
 vaylix.server.ha.write.coordinated.count request
 vaylix.server.ha.write.batch.max.size request
-vaylix.server.read.index.lag entry";
+vaylix.server.read.index.lag entry
+vaylix.server.tls.handshake.failure.count handshake
+vaylix.server.tls.reload.success.count reload
+vaylix.server.tls.reload.failure.count reload
+vaylix.server.tls.certificate.not.after second
+vaylix.server.tls.certificate.remaining second";
 
     #[test]
     fn names_order_kinds_and_units_are_the_contract() {

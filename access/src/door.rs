@@ -32,6 +32,7 @@ use crate::secret::Secret;
 use crate::settings::{Administrator, Authentication, Limits, Settings, is_well_known};
 use crate::subject::Subject;
 use crate::ticket::{Answer, Ticket, Visitor};
+use crate::tls::Tls;
 use crate::turns::Turns;
 
 /// The one door to a node. Cloning gives another handle to the same door.
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) long_reads: Turns,
     pub(crate) failures: Arc<Failures>,
     pub(crate) audit: audit::Log,
+    pub(crate) tls: Tls,
     policy: ArcSwap<Policy>,
     /// Whether opening the door created the configured administrator, or gave it the configured password.
     administrator_taken_over: AtomicBool,
@@ -129,6 +131,7 @@ impl Door {
             long_reads: Turns::new(LONG_READS_AT_ONCE_MAX),
             failures: Failures::new(lockout),
             audit,
+            tls: Tls::default(),
             policy: ArcSwap::default(),
             administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),

@@ -52,6 +52,7 @@ mod show;
 mod status;
 mod subject;
 mod ticket;
+mod tls;
 mod turns;
 
 pub use admission::{Admission, Admitted, Login, Postponed, Queued, Standing, Transaction};
@@ -66,3 +67,4 @@ pub use report::Report;
 pub use secret::Secret;
 pub use settings::{Administrator, Authentication, Limits, Settings};
 pub use ticket::{Answer, Ticket, Visitor};
+pub use tls::Certificate;

@@ -60,6 +60,7 @@ impl Door {
         counters.set(Metric::CoordinatedWrites, status.batches.commands);
         counters.set(Metric::LargestWriteBatch, status.batches.commands_max);
         counters.set(Metric::ReadLag, status.commit_index.saturating_sub(status.applied_index));
+        self.count_certificate();
         counters
     }
 
@@ -148,6 +149,7 @@ impl Door {
         self.add_runtime(&mut entries, self.policy()?.in_maintenance());
         self.add_audit(&mut entries);
         self.add_security(&mut entries, &status);
+        self.add_tls(&mut entries);
         self.add_server(&mut entries, &status, root);
         Ok(entries.sort().reply())
     }
@@ -234,27 +236,18 @@ impl Door {
     fn add_security(&self, entries: &mut Entries, status: &Status) {
         let keys = &status.keys;
         let key_age_ms = self.0.node.local().now_ms.saturating_sub(keys.active_created_ms);
-        let report = &self.0.report;
         let is_required = self.0.requires_login;
-        let none = None::<u64>;
         entries
             .add("security.auth_mode", if is_required { "password" } else { "disabled" })
             .add("security.auth_required", is_required)
-            .add_or_none("security.cert_days_remaining", none)
-            .add_or_none("security.cert_not_after_ms", none)
             .add("security.insecure_auth_disabled", !is_required)
             .add("security.insecure_default_credentials", self.0.has_default_credentials)
-            .add_or_none("security.last_tls_reload_failure_at_ms", none)
-            .add_or_none("security.last_tls_reload_success_at_ms", none)
-            .add("security.mtls_enabled", report.mtls)
             .add("security.rbac_enabled", is_required)
             .add("security.storage_encryption", "enabled")
             .add("security.storage_key_age_seconds", key_age_ms / 1000)
             .add("security.storage_key_count", keys.count)
             .add("security.storage_key_id", &keys.active_id)
-            .add("security.storage_keyring_wrapped", keys.wrapped)
-            .add("security.tls_enabled", report.tls)
-            .add("security.tls_mode", if report.tls { "tls" } else { "plaintext" });
+            .add("security.storage_keyring_wrapped", keys.wrapped);
     }
 
     fn add_server(&self, entries: &mut Entries, status: &Status, root: &Root) {

@@ -35,7 +35,7 @@ fn measure(flags: &Flags) -> anyhow::Result<String> {
     let config = Config {
         host: flags.host.clone(),
         port: flags.port,
-        tls: flags.ssl.then(|| TlsOptions { ca_cert: flags.tls_ca_cert.clone(), identity: None }),
+        tls: flags.ssl.then(|| TlsOptions { ca_cert: flags.tls_ca_cert.clone(), ..TlsOptions::default() }),
         credentials: (!flags.disable_auth)
             .then(|| Credentials::new(flags.user.clone(), flags.password.clone())),
         compression: false,

@@ -101,7 +101,7 @@ fn tls(
         (Some(cert), Some(key)) => Some(ClientIdentity { cert, key }),
         _ => return wrong("tls_client_cert and tls_client_key must be given together"),
     };
-    Ok(Some(TlsOptions { ca_cert, identity }))
+    Ok(Some(TlsOptions { ca_cert, identity, trusts_anybody: false }))
 }
 
 #[cfg(test)]
@@ -205,7 +205,11 @@ mod tests {
         let identity = ClientIdentity { cert: "c".into(), key: "k".into() };
         assert_eq!(
             settings.connection.tls,
-            Some(TlsOptions { ca_cert: Some("ca.pem".into()), identity: Some(identity) })
+            Some(TlsOptions {
+                ca_cert: Some("ca.pem".into()),
+                identity: Some(identity),
+                trusts_anybody: false
+            })
         );
         let settings = resolve(&["--url", "vaylix://?ssl=true", "--ssl=false"], Environment::default());
         assert_eq!(settings.unwrap().connection.tls, None);

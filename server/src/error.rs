@@ -8,6 +8,7 @@ use vaylix_access::audit::VerifyError;
 use vaylix_consensus::StartError;
 use vaylix_dataplane::client;
 use vaylix_dataplane::server::BindError;
+use vaylix_dataplane::tls;
 use vaylix_engine::StorageError;
 use vaylix_proto::Code;
 
@@ -16,6 +17,10 @@ use vaylix_proto::Code;
 pub(crate) enum ServerError {
     /// A setting cannot be used.
     Arguments(String),
+    /// The settings of TLS contradict each other.
+    TlsSettings(&'static str),
+    /// Certificate, key or client authorities cannot be used.
+    Tls(tls::Error),
     /// The listen address is unknown or taken.
     Bind(BindError),
     /// The node did not start: damaged, foreign or locked files, or a failing disk.
@@ -43,6 +48,8 @@ impl ServerError {
     fn code(&self) -> Code {
         match self {
             Self::Arguments(_) => Code::InvalidArguments,
+            Self::TlsSettings(_) => Code::TlsConfigurationInvalid,
+            Self::Tls(error) => error.code(),
             Self::Bind(error) => error.code(),
             Self::Start(error) => error.code(),
             Self::Open(OpenError::Refused(refusal)) => {
@@ -65,6 +72,8 @@ impl fmt::Display for ServerError {
         write!(f, "[{code}] {}: ", code.name())?;
         match self {
             Self::Arguments(detail) => write!(f, "invalid command-line arguments: {detail}"),
+            Self::TlsSettings(detail) => write!(f, "TLS configuration is invalid: {detail}"),
+            Self::Tls(error) => write!(f, "TLS configuration is invalid: {error}"),
             Self::Bind(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "engine failure: {error}"),
             Self::Storage(error) => write!(f, "engine failure: {error}"),

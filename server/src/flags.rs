@@ -1,7 +1,7 @@
 //! Every setting of the server: one table, read from the command line, then the environment, then defaults.
 //!
 //! The names are those of the public release, so that its unit files and container definitions keep working.
-//! A setting whose feature does not exist yet is known here and *refused*: an operator who asks for TLS must
+//! A setting whose feature does not exist yet is known here and *refused*: an operator who asks for a cluster must
 //! never get a server without it.
 
 use std::ffi::OsString;
@@ -55,6 +55,24 @@ pub(crate) struct Flags {
     /// Never negotiate zstd compression.
     #[arg(long, env = "VAYLIX_DISABLE_COMPRESSION", help_heading = NETWORK)]
     pub(crate) disable_compression: bool,
+
+    /// Serve TLS only; needs --tls-cert and --tls-key. Bare --ssl means true.
+    #[arg(long, env = "VAYLIX_SSL", num_args = 0..=1, default_missing_value = "true", help_heading = TLS)]
+    pub(crate) ssl: Option<bool>,
+
+    /// PEM file with the server's certificate and, behind it, those that lead to its authority. Read again on SIGHUP
+    /// and when it changes, together with the other two.
+    #[arg(long, env = "VAYLIX_TLS_CERT", requires = "ssl", help_heading = TLS)]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// PEM file with its private key (PKCS#8, RSA or EC), not encrypted.
+    #[arg(long, env = "VAYLIX_TLS_KEY", requires = "ssl", help_heading = TLS)]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// PEM file with certificate authorities. With it every client must present a certificate of one of them; it
+    /// logs in all the same.
+    #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", requires = "ssl", help_heading = TLS)]
+    pub(crate) tls_client_ca: Option<PathBuf>,
 
     /// Where everything is kept; created when missing.
     #[arg(long, env = "VAYLIX_DATA_DIR", default_value = "./default.vaylix", help_heading = STORAGE)]
@@ -374,6 +392,23 @@ pub(crate) struct Healthcheck {
     #[arg(long, env = "VAYLIX_HEALTHCHECK_PASSWORD", hide_env_values = true)]
     pub(crate) password: Option<String>,
 
+    /// Use TLS; bare --ssl means true [default: VAYLIX_SSL, else false]. A server on a loopback address is taken for
+    /// the right one whatever its certificate says, unless --tls-ca-cert is given.
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_SSL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) ssl: Option<bool>,
+
+    /// PEM file with the certificate authorities to trust, instead of the system's.
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_TLS_CA_CERT")]
+    pub(crate) tls_ca_cert: Option<PathBuf>,
+
+    /// PEM certificate to present [default: VAYLIX_TLS_CERT, if the server wants certificates (VAYLIX_TLS_CLIENT_CA)].
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_TLS_CLIENT_CERT", requires = "tls_client_key")]
+    pub(crate) tls_client_cert: Option<PathBuf>,
+
+    /// PEM key of that certificate.
+    #[arg(long, env = "VAYLIX_HEALTHCHECK_TLS_CLIENT_KEY", requires = "tls_client_cert")]
+    pub(crate) tls_client_key: Option<PathBuf>,
+
     /// How long the answer may take altogether.
     #[arg(long, env = "VAYLIX_HEALTHCHECK_TIMEOUT_MS", default_value_t = 2_000,
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -391,14 +426,6 @@ pub(crate) enum HealthcheckKind {
 /// so; refused, so that nobody relies on something that is not there.
 #[derive(clap::Args)]
 pub(crate) struct NotAvailable {
-    #[arg(long, env = "VAYLIX_SSL", num_args = 0..=1, default_missing_value = "true", help_heading = REFUSED)]
-    ssl: Option<bool>,
-    #[arg(long, env = "VAYLIX_TLS_CERT", help_heading = REFUSED)]
-    tls_cert: Option<PathBuf>,
-    #[arg(long, env = "VAYLIX_TLS_KEY", help_heading = REFUSED)]
-    tls_key: Option<PathBuf>,
-    #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", help_heading = REFUSED)]
-    tls_client_ca: Option<PathBuf>,
     #[arg(long, env = "VAYLIX_CLUSTER_PEERS", help_heading = REFUSED)]
     cluster_peers: Vec<String>,
     #[arg(long, env = "VAYLIX_REPLICATION_ADVERTISE_ADDR", help_heading = REFUSED)]
@@ -437,6 +464,7 @@ const KEY_ROTATION_DAYS_MAX: u64 = 36_500;
 pub(crate) const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 const NETWORK: &str = "Network and sessions";
+const TLS: &str = "TLS";
 const STORAGE: &str = "Storage";
 const ACCESS: &str = "Credentials";
 const AUDIT: &str = "Audit log";
@@ -529,11 +557,6 @@ fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap
         .get_arguments()
         .filter(|argument| argument.get_help_heading() == Some(REFUSED))
         .filter(|argument| given(argument.get_id().as_str()))
-        // "off" is what there is.
-        .filter(|argument| {
-            let id = argument.get_id().as_str();
-            id != "ssl" || matches.get_one::<bool>(id).copied().unwrap_or_default()
-        })
         .find_map(|argument| argument.get_long().map(|long| format!("--{long}")));
     let (user_configured, password_configured) = (given("user"), given("password"));
     let flags = Flags::from_arg_matches(&matches)?;
@@ -578,15 +601,30 @@ mod tests {
     #[test]
     fn what_does_not_exist_is_refused_by_name() {
         for (arguments, name) in [
-            (vec!["--ssl"], "--ssl"),
-            (vec!["--tls-cert", "x"], "--tls-cert"),
             (vec!["--cluster-peers", "a@b:1"], "--cluster-peers"),
             (vec!["--replication-role", "leader"], "--replication-role"),
         ] {
             assert_eq!(parse(&arguments).unwrap().refused.as_deref(), Some(name), "{arguments:?}");
         }
-        assert_eq!(parse(&["--ssl", "false"]).unwrap().refused, None);
         assert_eq!(parse(&["--replication-role", "standalone"]).unwrap().refused, None);
+    }
+
+    #[test]
+    fn tls_files_need_tls() {
+        for name in ["--tls-cert", "--tls-key", "--tls-client-ca"] {
+            assert_eq!(parse(&[name, "x"]).err().map(|e| e.exit_code()), Some(2), "{name}");
+            assert!(parse(&["--ssl", name, "x"]).is_ok(), "{name}");
+        }
+        for (arguments, ssl) in [
+            (&["--ssl"][..], Some(true)),
+            (&["--ssl", "true"], Some(true)),
+            (&["--ssl", "false"], Some(false)),
+            (&["--ssl", "--port", "1"], Some(true)),
+            (&[], None),
+        ] {
+            assert_eq!(parse(arguments).unwrap().flags.ssl, ssl, "{arguments:?}");
+        }
+        assert_eq!(parse(&["--ssl", "yes"]).err().map(|e| e.exit_code()), Some(2));
     }
 
     #[test]

@@ -3,15 +3,18 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 use vaylix_access::{
-    Administrator, Authentication, Door, Limits, Lockout, Rate, Report, Secret, Settings, audit,
+    Administrator, Authentication, Certificate, Door, Limits, Lockout, Rate, Report, Secret, Settings, audit,
 };
 use vaylix_consensus::Node;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
+use vaylix_dataplane::tls;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
 use vaylix_engine::{BackupDir, Kek};
@@ -33,6 +36,8 @@ const GENERATED_PASSWORD_BYTES: usize = 18;
 pub(crate) struct Config {
     flags: Flags,
     credentials: Credentials,
+    /// What the listener is encrypted with, when it is.
+    tls: Option<tls::Files>,
     /// Whether only this machine reaches the listener.
     loopback: bool,
 }
@@ -53,11 +58,13 @@ impl Config {
     /// Checks the settings against each other. Nothing has been touched yet when this refuses.
     ///
     /// # Errors
-    /// [`ServerError::Arguments`] for a setting whose feature does not exist.
+    /// [`ServerError::Arguments`] for a setting whose feature does not exist, or without one that it needs;
+    /// [`ServerError::TlsSettings`] for settings of TLS that contradict each other.
     pub(crate) fn check(given: Given) -> Result<Self, ServerError> {
         if let Some(name) = given.refused {
             return Err(ServerError::Arguments(format!("{name} is not available in this release")));
         }
+        let tls = tls_files(&given.flags)?;
         let loopback = given.flags.bind == "localhost"
             || given.flags.bind.parse().is_ok_and(|address: IpAddr| address.is_loopback());
         let credentials = if given.flags.disable_auth {
@@ -74,7 +81,7 @@ impl Config {
         } else {
             Credentials::Generated(generate_password()?)
         };
-        Ok(Self { flags: given.flags, credentials, loopback })
+        Ok(Self { flags: given.flags, credentials, tls, loopback })
     }
 
     fn authentication(&self) -> Authentication {
@@ -187,12 +194,24 @@ impl Config {
             idle_timeout: flags.idle_timeout_seconds.map(Duration::from_secs),
             sessions_max: flags.max_connections,
             hello_timeout: Duration::from_millis(flags.handshake_timeout_ms),
-            tls: false,
-            mtls: false,
+            tls: self.tls.is_some(),
+            mtls: self.tls.as_ref().is_some_and(|files| files.client_ca.is_some()),
             compression: !flags.disable_compression,
             compression_threshold_bytes: COMPRESSION_THRESHOLD_BYTES,
             frame_len_max: FRAME_LEN_MAX as usize,
         }
+    }
+}
+
+/// The files that TLS is asked for with, if it is. Nobody who names one gets a server without TLS.
+fn tls_files(flags: &Flags) -> Result<Option<tls::Files>, ServerError> {
+    match (flags.ssl.unwrap_or(false), &flags.tls_cert, &flags.tls_key, &flags.tls_client_ca) {
+        (true, Some(cert), Some(key), client_ca) => {
+            Ok(Some(tls::Files { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() }))
+        }
+        (true, ..) => Err(ServerError::TlsSettings("--ssl needs --tls-cert and --tls-key")),
+        (false, None, None, None) => Ok(None),
+        (false, ..) => Err(ServerError::TlsSettings("--tls-cert, --tls-key and --tls-client-ca need --ssl")),
     }
 }
 
@@ -215,6 +234,14 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     raise_file_limit();
     let mut signals = Signals::register().map_err(ServerError::Runtime)?;
     let kek = Source::current(config.flags.kek_file.as_deref()).read()?;
+    let keeper = match config.tls.clone() {
+        Some(files) => Some(tls::Keeper::open(files).await.map_err(ServerError::Tls)?),
+        None => None,
+    };
+    let reload = Arc::new(Notify::new());
+    if keeper.is_some() {
+        signals.reload_with(Arc::clone(&reload));
+    }
     // The port is taken before anything is created, so that a second start by mistake leaves no trace; it is
     // served only once everything is recovered.
     let socket = bind(&config.flags.bind, config.flags.port).await?;
@@ -242,13 +269,21 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     let door = Door::open(node.clone(), settings).await.map_err(ServerError::Open)?;
 
     let lets_default_in = door.lets_the_default_pair_in().await.map_err(|e| ServerError::Open(e.into()))?;
-    announce(&config, address, &door, lets_default_in);
+    let tls = keeper.as_ref().map(tls::Keeper::current);
+    let certificate = tls.as_ref().map(|tls| tls.borrow().certificate().clone());
+    announce(&config, address, &door, lets_default_in, certificate.as_ref());
+    // Whoever follows the files says so when the certificate ends soon, also now.
+    let following = keeper.zip(certificate).map(|(keeper, certificate)| {
+        door.tls_started(certificate);
+        tokio::spawn(keeper.follow(door.clone(), reload))
+    });
     let settings = ListenerSettings {
         sessions_max: config.flags.max_connections,
         hello_timeout: Duration::from_millis(config.flags.handshake_timeout_ms),
         idle_timeout: config.flags.idle_timeout_seconds.map(Duration::from_secs),
         compression: !config.flags.disable_compression,
         log_requests: config.flags.log_requests,
+        tls,
         ..ListenerSettings::default()
     };
     let stop = async move {
@@ -258,6 +293,9 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     let drained = socket.listen(door.clone(), settings).serve(stop).await;
     if drained.aborted > 0 {
         warn!(connections = drained.aborted, "cut off connections that did not finish in time");
+    }
+    if let Some(following) = following {
+        following.abort();
     }
     door.close().await;
     // The log is complete whether or not the last snapshot could be taken; a start would only take longer.
@@ -290,7 +328,13 @@ async fn bind(host: &str, port: u16) -> Result<Socket, ServerError> {
 }
 
 /// Says where the server is and what to do next, and warns of what an operator should not leave as it is.
-fn announce(config: &Config, address: SocketAddr, door: &Door, lets_default_in: bool) {
+fn announce(
+    config: &Config,
+    address: SocketAddr,
+    door: &Door,
+    lets_default_in: bool,
+    certificate: Option<&Certificate>,
+) {
     let flags = &config.flags;
     info!("data in {}, acknowledged writes are {}", flags.data_dir.display(), flags.wal_sync.promise());
     match &config.credentials {
@@ -322,9 +366,19 @@ fn announce(config: &Config, address: SocketAddr, door: &Door, lets_default_in: 
     if flags.wal_sync != WalSync::Sync {
         warn!("--wal-sync {} is unsafe: a power failure can lose acknowledged writes", flags.wal_sync.name());
     }
+    if let Some(certificate) = certificate {
+        let clients = if config.tls.as_ref().is_some_and(|files| files.client_ca.is_some()) {
+            "clients must present a certificate"
+        } else {
+            "clients need no certificate"
+        };
+        let (subject, fingerprint) = (&certificate.subject, &certificate.fingerprint);
+        info!("TLS with the certificate of {subject} (SHA-256 {fingerprint}); {clients}");
+    }
     // An unspecified address is no place to connect to.
     let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
-    info!("next: vaylix-client --host {host} --port {} --user {}", address.port(), flags.user);
+    let ssl = if certificate.is_some() { " --ssl" } else { "" };
+    info!("next: vaylix-client --host {host} --port {} --user {}{ssl}", address.port(), flags.user);
     // Last, because it is the line that scripts wait for.
     info!("listener ready on {address}");
 }

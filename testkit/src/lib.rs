@@ -4,10 +4,12 @@
 //! Everything a test starts is stopped when its handle is dropped, by process id.
 
 pub mod binary;
+pub mod certificates;
 pub mod process;
 pub mod server;
 pub mod session;
 pub mod transcript;
+pub mod wait;
 pub mod wire;
 
 pub use server::Server;

@@ -67,10 +67,34 @@ impl Server {
         self.process.id()
     }
 
+    /// Bytes of memory that it has resident.
+    ///
+    /// # Errors
+    /// When the system does not say, because it has ended.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
     /// What it logged before it was ready.
     #[must_use]
     pub fn startup_log(&self) -> &[String] {
         &self.startup_log
+    }
+
+    /// Waits until it logs a line with this text, after what was looked at before. That line.
+    ///
+    /// # Errors
+    /// When it does not come, or the server ends.
+    pub fn logs(&self, text: &str) -> Result<String> {
+        while let Some(line) = self.process.next_line()? {
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+        bail!("the server ended before it logged {text:?}")
     }
 
     /// Stops it with this signal and waits for its end.

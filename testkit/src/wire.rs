@@ -68,6 +68,14 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Another handle to the socket, for what this speaker does not do.
+    ///
+    /// # Errors
+    /// When the system has none to give.
+    pub fn socket(&self) -> Result<TcpStream> {
+        Ok(self.stream.try_clone()?)
+    }
+
     /// Puts a request into the output buffer.
     ///
     /// # Errors

@@ -66,7 +66,10 @@ runtime.wal_segment_size_bytes
 security.auth_mode
 security.auth_required
 security.cert_days_remaining
+security.cert_fingerprint_sha256
 security.cert_not_after_ms
+security.cert_not_before_ms
+security.cert_subject
 security.insecure_auth_disabled
 security.insecure_default_credentials
 security.last_tls_reload_failure_at_ms

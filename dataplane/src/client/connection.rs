@@ -67,6 +67,9 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// How a TLS record begins that says what was wrong: its kind, and the first byte of every version.
+const TLS_ALERT: [u8; 2] = [21, 3];
+
 /// What must be remembered of a request to understand its answer.
 #[derive(Debug)]
 struct InFlight {
@@ -130,7 +133,8 @@ impl Connection {
         let offer = offer(config);
         connection.encoder.encode(&mut connection.output, |out| offer.encode(out))?;
         connection.flush().await?;
-        let agreement = ServerHello::decode(&connection.next_frame().await?)?.accept(&offer)?;
+        let hello = connection.next_frame().await.map_err(|error| connection.or_needs_tls(error))?;
+        let agreement = ServerHello::decode(&hello)?.accept(&offer)?;
         connection.encoder =
             FrameEncoder::new(agreement.compression, COMPRESSION_THRESHOLD_BYTES, agreement.max_frame_len);
         connection.decoder.set_max_frame_len(agreement.max_frame_len);
@@ -290,6 +294,12 @@ impl Connection {
             let filled = self.fill().await;
             self.note(filled)?;
         }
+    }
+
+    /// What is wrong with an answer that is no frame: over plain TCP it may be a TLS alert, which is shorter than one.
+    fn or_needs_tls(&self, error: Error) -> Error {
+        let is_alert = matches!(self.stream, Stream::Tcp(_)) && self.input.starts_with(&TLS_ALERT);
+        if is_alert { Error::NeedsTls } else { error }
     }
 
     /// Makes sense of `body` as the answer to the oldest request.

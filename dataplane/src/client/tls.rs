@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -19,6 +21,9 @@ pub struct TlsOptions {
     pub ca_cert: Option<PathBuf>,
     /// Client certificate, for servers that demand one.
     pub identity: Option<ClientIdentity>,
+    /// Whether whoever answers is taken for the server, whatever its certificate says. For probes on one machine:
+    /// whoever is between client and server could read and change everything.
+    pub trusts_anybody: bool,
 }
 
 /// A client certificate with its key.
@@ -35,19 +40,64 @@ pub(super) async fn handshake(options: &TlsOptions, host: &str, tcp: TcpStream) 
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| Error::Configuration(format!("{host} cannot be a TLS server name")))?;
     let connector = TlsConnector::from(Arc::new(client_config(options)?));
-    Ok(Stream::Tls(Box::new(connector.connect(name, tcp).await?)))
+    let stream = connector.connect(name, tcp).await.map_err(|source| Error::TlsHandshake { source })?;
+    Ok(Stream::Tls(Box::new(stream)))
 }
 
 fn client_config(options: &TlsOptions) -> Result<ClientConfig, Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Configuration(error.to_string()))?
-        .with_root_certificates(roots(options.ca_cert.as_deref())?);
+        .map_err(|error| Error::Configuration(error.to_string()))?;
+    let builder = if options.trusts_anybody {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+    } else {
+        builder.with_root_certificates(roots(options.ca_cert.as_deref())?)
+    };
     match &options.identity {
         None => Ok(builder.with_no_client_auth()),
         Some(identity) => builder
             .with_client_auth_cert(certificates(&identity.cert)?, private_key(&identity.key)?)
             .map_err(|error| Error::Configuration(format!("client certificate: {error}"))),
+    }
+}
+
+/// Takes every certificate for that of the server. Signatures are verified all the same.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -99,7 +149,7 @@ mod tests {
     use super::*;
 
     fn ca(path: &Path) -> TlsOptions {
-        TlsOptions { ca_cert: Some(path.to_owned()), identity: None }
+        TlsOptions { ca_cert: Some(path.to_owned()), ..TlsOptions::default() }
     }
 
     #[test]

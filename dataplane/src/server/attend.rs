@@ -13,13 +13,14 @@ use tokio_rustls::TlsAcceptor;
 use tracing::Span;
 use vaylix_access::{Counters, Door, Metric};
 use vaylix_proto::Code;
-use vaylix_proto::frame::Compression;
+use vaylix_proto::frame::{self, Compression};
 
 use super::caps::{LINGER_BYTES_MAX, LINGER_MAX, READ_BYTES_MAX};
 use super::connection::{Connection, End};
 use super::handshake::{self, Failed};
 use super::registry::Member;
 use super::settings::Settings;
+use crate::tls::Current;
 
 /// What all connections share.
 pub(crate) struct Server {
@@ -38,15 +39,9 @@ pub(crate) async fn attend(stream: TcpStream, peer: SocketAddr, mut member: Memb
     let mut visit = Visit { member: &mut member, server: &server, peer, span: &span, hello_by: None };
     visit.hello_by = Instant::now().checked_add(server.settings.hello_timeout);
     // Boxed, so that a connection is not as large as both ways together.
-    let Some(tls) = &server.settings.tls else { return Box::pin(visit.converse(stream)).await };
-    let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
-    match Box::pin(visit.in_time(acceptor.accept(stream))).await {
-        Some(Ok(stream)) => Box::pin(visit.converse(stream)).await,
-        Some(Err(error)) => {
-            let code = Code::TlsHandshakeFailure;
-            tracing::warn!(target: "server.tls", parent: &span, %code, %error, "TLS handshake failed");
-        }
-        None => tracing::debug!(target: "server.tls", parent: &span, "no TLS handshake in time"),
+    match &server.settings.tls {
+        None => Box::pin(visit.converse(stream)).await,
+        Some(tls) => Box::pin(visit.converse_over_tls(stream, tls)).await,
     }
 }
 
@@ -92,6 +87,45 @@ impl Visit<'_> {
         }
     }
 
+    /// Runs the TLS handshake, then speaks VTP2. Everything up to the hello has one time limit, and happens in this
+    /// connection's own task.
+    async fn converse_over_tls(&mut self, stream: TcpStream, tls: &Current) {
+        let first = match self.in_time(first_byte(&stream)).await {
+            Some(Ok(Some(first))) => first,
+            // Whoever only looks whether the port is open does not fail in a handshake.
+            ended => {
+                tracing::debug!(target: "server.tls", parent: self.span, ?ended, "no TLS handshake");
+                return;
+            }
+        };
+        let failure = if first == frame::MAGIC[0] {
+            self.turn_away(stream).await;
+            "a client that does not use TLS".to_owned()
+        } else {
+            let acceptor = TlsAcceptor::from(Arc::clone(tls.borrow().server_config()));
+            match Box::pin(self.in_time(acceptor.accept(stream).into_fallible())).await {
+                Some(Ok(stream)) => return Box::pin(self.converse(stream)).await,
+                Some(Err((error, mut stream))) => {
+                    // The alert that says why must not be overtaken by a reset.
+                    close(&mut stream, true).await;
+                    error.to_string()
+                }
+                None => "not finished in time".to_owned(),
+            }
+        };
+        self.server.door.counters().increment(Metric::TlsHandshakeFailures);
+        let code = Code::TlsHandshakeFailure;
+        tracing::warn!(target: "server.tls", parent: self.span, %code, "TLS handshake failed: {failure}");
+    }
+
+    /// Tells a client that speaks VTP2 where TLS is spoken, in the one way it understands. It gets no session.
+    async fn turn_away(&mut self, mut stream: TcpStream) {
+        let answer = handshake::needs_tls();
+        if let Some(Err(Failed::Rejected)) = self.in_time(handshake::send(&mut stream, &answer)).await {
+            close(&mut stream, true).await;
+        }
+    }
+
     async fn greet<S>(&mut self, stream: &mut S) -> Result<Greeted, Failed>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -117,7 +151,7 @@ impl Visit<'_> {
             tracing::info!(
                 target: "server.connection",
                 parent: self.span,
-                protocol = vaylix_proto::frame::VERSION,
+                protocol = frame::VERSION,
                 compression,
                 max_frame_len,
                 "negotiated"
@@ -163,6 +197,12 @@ impl Visit<'_> {
             () = late => None,
         }
     }
+}
+
+/// What the peer says first, without taking it; none when it says nothing and closes.
+async fn first_byte(stream: &TcpStream) -> io::Result<Option<u8>> {
+    let mut first = [0];
+    Ok((stream.peek(&mut first).await? > 0).then_some(first[0]))
 }
 
 /// A connection that may send requests.

@@ -103,14 +103,23 @@ pub(crate) async fn send<S: AsyncWrite + Unpin>(
 
 /// The answer to a hello for which there is no place.
 fn no_seat(sessions_max: usize) -> ServerHello {
-    let code = Code::QuotaExceeded;
     let message = format!("request exceeds configured quotas: max_connections is {sessions_max}");
+    rejected("no place is free", Code::QuotaExceeded, message.into())
+}
+
+/// The answer to a client that does not use TLS where it must.
+pub(crate) fn needs_tls() -> ServerHello {
+    let message = "this server accepts TLS connections only: connect with TLS (vaylix-client --ssl)";
+    rejected("TLS is needed", Code::TlsHandshakeFailure, Text::from_static(message))
+}
+
+fn rejected(reason: &'static str, code: Code, message: Text) -> ServerHello {
     ServerHello {
         rejection: Rejection {
             code: Some(Text::from_static(code.code())),
             name: Some(Text::from_static(code.name())),
-            message: Some(message.into()),
+            message: Some(message),
         },
-        ..ServerHello::rejected(WireError::NegotiationFailed("no place is free"))
+        ..ServerHello::rejected(WireError::NegotiationFailed(reason))
     }
 }

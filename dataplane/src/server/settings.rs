@@ -1,10 +1,10 @@
 //! What the listener is told when it is bound, as plain data.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use vaylix_proto::frame::FRAME_LEN_MAX;
+
+use crate::tls::Current;
 
 /// How the listener treats its connections. The limits on requests are the door's.
 #[derive(Clone, Debug)]
@@ -25,9 +25,8 @@ pub struct Settings {
     pub frame_len_max: u32,
     /// Whether each request writes one line to the log.
     pub log_requests: bool,
-    /// The TLS configuration for new connections; none: plaintext. A new value counts from the next
-    /// connection on.
-    pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    /// What new connections are encrypted with; none: plaintext. A new value counts from the next connection on.
+    pub tls: Option<Current>,
 }
 
 impl Default for Settings {

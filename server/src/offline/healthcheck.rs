@@ -3,13 +3,14 @@
 //! Liveness is a `PING`, which needs no login. Readiness is what `HEALTH` says, which needs one unless authentication is
 //! off.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use vaylix_dataplane::client::{Config, Connection, Credentials, Error};
+use vaylix_dataplane::client::{ClientIdentity, Config, Connection, Credentials, Error, TlsOptions};
 use vaylix_proto::{Command, Reply};
 
 use crate::error::ServerError;
-use crate::flags::{Given, Healthcheck, HealthcheckKind};
+use crate::flags::{Flags, Given, Healthcheck, HealthcheckKind};
 
 /// The name by which a server knows that no client has come.
 const CLIENT_NAME: &str = "vaylix-healthcheck";
@@ -44,6 +45,7 @@ fn config(wanted: &Healthcheck, given: &Given) -> Result<Config, ServerError> {
         }
     };
     Ok(Config {
+        tls: tls(wanted, flags),
         host: wanted.host.clone(),
         port: wanted.port.unwrap_or(flags.port),
         credentials,
@@ -52,6 +54,24 @@ fn config(wanted: &Healthcheck, given: &Given) -> Result<Config, ServerError> {
         // The time for all of it comes first.
         connect_timeout: Duration::from_millis(wanted.timeout_ms).saturating_mul(2),
         ..Config::default()
+    })
+}
+
+/// TLS as the server beside us would be told to use it. Who asks about a server on the same machine need not have the
+/// authority of a certificate that names other addresses, nor depend on files that are being replaced; whoever
+/// could answer in the server's place there could do so without TLS too.
+fn tls(wanted: &Healthcheck, flags: &Flags) -> Option<TlsOptions> {
+    if !wanted.ssl.or(flags.ssl).unwrap_or(false) {
+        return None;
+    }
+    let own = flags.tls_client_ca.as_ref().and_then(|_| flags.tls_cert.as_ref().zip(flags.tls_key.as_ref()));
+    let identity = wanted.tls_client_cert.as_ref().zip(wanted.tls_client_key.as_ref()).or(own);
+    let is_here =
+        wanted.host == "localhost" || wanted.host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    Some(TlsOptions {
+        ca_cert: wanted.tls_ca_cert.clone(),
+        identity: identity.map(|(cert, key)| ClientIdentity { cert: cert.clone(), key: key.clone() }),
+        trusts_anybody: is_here && wanted.tls_ca_cert.is_none(),
     })
 }
 

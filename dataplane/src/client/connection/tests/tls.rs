@@ -56,7 +56,7 @@ async fn connect(host: &str, tls: TlsOptions, demand_certificate: bool) -> Resul
 }
 
 fn trusting() -> TlsOptions {
-    TlsOptions { ca_cert: Some(data("ca.pem")), identity: None }
+    TlsOptions { ca_cert: Some(data("ca.pem")), ..TlsOptions::default() }
 }
 
 fn identity() -> Option<ClientIdentity> {
@@ -72,7 +72,7 @@ async fn a_trusted_server_is_accepted() {
 
 #[tokio::test]
 async fn a_server_of_another_authority_is_refused() {
-    let strangers = TlsOptions { ca_cert: Some(data("server.pem")), identity: None };
+    let strangers = TlsOptions { ca_cert: Some(data("server.pem")), ..TlsOptions::default() };
     let error = connect("127.0.0.1", strangers, false).await.unwrap_err();
     assert_eq!(error.code(), Code::TransportIoFailure, "{error}");
 }

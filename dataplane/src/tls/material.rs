@@ -1,0 +1,196 @@
+//! Files that were checked, ready to accept and to open connections with.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use vaylix_access::Certificate;
+
+use super::certificate::Stated;
+use super::error::Error;
+use super::files::{Contents, Digest, Files};
+
+/// A certificate with its key, and the authorities that clients are judged by.
+///
+/// TLS 1.2 and 1.3. With client authorities every client must present a certificate that one of them vouches for, in
+/// every handshake: sessions are not resumed then, so that an authority which is taken away counts at once.
+pub struct Material {
+    server: Arc<ServerConfig>,
+    pair: Arc<CertifiedKey>,
+    authorities: Option<Arc<RootCertStore>>,
+    certificate: Certificate,
+    /// What should be looked at, but refuses nothing.
+    pub(super) warnings: Vec<String>,
+    pub(super) digest: Digest,
+}
+
+impl Material {
+    /// Checks the contents of `files`, as of `now_ms`.
+    ///
+    /// # Errors
+    /// The first reason why they cannot be used.
+    pub(super) fn check(files: &Files, contents: Contents, now_ms: u64) -> Result<Self, Error> {
+        let digest = contents.digest();
+        let provider = provider();
+        let chain = certificates(&files.cert, &contents.cert)?;
+        let leaf = Stated::read(&chain[0], &files.cert)?;
+        let pair = pair(files, &chain, private_key(&files.key, &contents.key)?, &provider)?;
+        // After the pair: a key that does not fit tells more of what went wrong.
+        leaf.check_time(now_ms, &files.cert)?;
+        let mut warnings = Vec::new();
+        for intermediate in &chain[1..] {
+            let stated = Stated::read(intermediate, &files.cert)?;
+            if let Err(error) = stated.check_time(now_ms, &files.cert) {
+                warnings.push(format!(
+                    "{error} (it is that of {}, behind the first)",
+                    stated.certificate.subject
+                ));
+            }
+        }
+        let authorities = match (&files.client_ca, &contents.client_ca) {
+            (Some(path), Some(bytes)) => Some(Arc::new(authorities(path, bytes, now_ms, &mut warnings)?)),
+            _ => None,
+        };
+        let server = Arc::new(server_config(&pair, authorities.as_ref(), provider)?);
+        Ok(Self { server, pair, authorities, certificate: leaf.certificate, warnings, digest })
+    }
+
+    /// To accept connections with.
+    #[must_use]
+    pub fn server_config(&self) -> &Arc<ServerConfig> {
+        &self.server
+    }
+
+    /// To open connections with, on which this node shows the same certificate that it shows to those who connect to it.
+    /// The other side must prove to be who it is called by a certificate that one of `trusted` vouches for.
+    ///
+    /// # Errors
+    /// When the TLS library refuses.
+    pub fn client_config(&self, trusted: Arc<RootCertStore>) -> Result<ClientConfig, Error> {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Refused(error.to_string()))?
+            .with_root_certificates(trusted)
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.pair))));
+        Ok(config)
+    }
+
+    /// The authorities that clients are judged by, when they are.
+    #[must_use]
+    pub fn authorities(&self) -> Option<&Arc<RootCertStore>> {
+        self.authorities.as_ref()
+    }
+
+    /// What the certificate says about itself.
+    #[must_use]
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Material").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn server_config(
+    pair: &Arc<CertifiedKey>,
+    authorities: Option<&Arc<RootCertStore>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<ServerConfig, Error> {
+    let refused = |error: &dyn fmt::Display| Error::Refused(error.to_string());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refused(&error))?;
+    let resolver = Arc::new(SingleCertAndKey::from(Arc::clone(pair)));
+    let Some(authorities) = authorities else {
+        return Ok(builder.with_no_client_auth().with_cert_resolver(resolver));
+    };
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), provider)
+        .build()
+        .map_err(|error| refused(&error))?;
+    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn pair(
+    files: &Files,
+    chain: &[CertificateDer<'static>],
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, Error> {
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| Error::BadKey { path: files.key.clone(), detail: error.to_string() })?;
+    let pair = CertifiedKey::new(chain.to_vec(), key);
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(pair)),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(Error::KeyMismatch { cert: files.cert.clone(), key: files.key.clone() })
+        }
+        Err(error) => Err(Error::BadCertificate { path: files.cert.clone(), detail: error.to_string() }),
+    }
+}
+
+/// The authorities of a bundle that are valid. The TLS library would not look at their dates.
+fn authorities(
+    path: &Path,
+    bytes: &[u8],
+    now_ms: u64,
+    warnings: &mut Vec<String>,
+) -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(path, bytes)? {
+        let stated = Stated::read(&certificate, path)?;
+        if let Err(error) = stated.check_time(now_ms, path) {
+            warnings
+                .push(format!("{error} (it is that of {}, and is not trusted)", stated.certificate.subject));
+            continue;
+        }
+        store
+            .add(certificate)
+            .map_err(|error| Error::BadCertificate { path: path.to_owned(), detail: error.to_string() })?;
+    }
+    if store.is_empty() {
+        return Err(Error::NoValidAuthority { path: path.to_owned() });
+    }
+    Ok(store)
+}
+
+/// The certificates of a file, of which there is at least one.
+fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::NotPem { path: path.to_owned(), detail: error.to_string() })?;
+    if certificates.is_empty() {
+        return Err(Error::NoCertificate { path: path.to_owned() });
+    }
+    Ok(certificates)
+}
+
+fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound if is_encrypted(bytes) => Error::EncryptedKey { path: path.to_owned() },
+        pem::Error::NoItemsFound => Error::NoKey { path: path.to_owned() },
+        error => Error::NotPem { path: path.to_owned(), detail: error.to_string() },
+    })
+}
+
+fn is_encrypted(pem: &[u8]) -> bool {
+    const LABEL: &[u8] = b"BEGIN ENCRYPTED PRIVATE KEY";
+    pem.windows(LABEL.len()).any(|window| window == LABEL)
+}
