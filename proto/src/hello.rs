@@ -55,8 +55,8 @@ impl Capabilities {
     /// Requests may carry a trace id.
     pub const TRACE_CONTEXT: Self = Self(1 << 4);
     /// Reads on this connection are linearizable wherever they are answered, on followers too. Not part of the published
-    /// protocol: its bits are counted from below, ours from 32, so that neither side takes one for the other.
-    pub const LINEARIZABLE_FOLLOWER_READS: Self = Self(1 << 32);
+    /// protocol: its bits are counted from 0, ours from 16, so that neither side takes one for the other.
+    pub const LINEARIZABLE_FOLLOWER_READS: Self = Self(1 << 16);
     /// What the published protocol knows, and what a client offers unless it wants more.
     pub const ALL: Self = Self(0b1_1111);
 
