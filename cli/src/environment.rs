@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-use crate::flags::Output;
+use crate::flags::{Consistency, Output};
 
 /// The settings found in the environment. Empty variables count as unset.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub(crate) struct Environment {
     pub user: Option<String>,
     pub password: Option<String>,
     pub output: Option<Output>,
+    pub consistency: Option<Consistency>,
 }
 
 /// A variable whose value cannot be used.
@@ -45,18 +46,18 @@ impl Environment {
             tls_client_key: text("VAYLIX_TLS_CLIENT_KEY").map(PathBuf::from),
             user: text("VAYLIX_USER"),
             password: text("VAYLIX_PASSWORD"),
-            output: text("VAYLIX_OUTPUT")
-                .map(|value| {
-                    Output::from_str(&value, false)
-                        .map_err(|_| InvalidVariable { name: "VAYLIX_OUTPUT", value })
-                })
-                .transpose()?,
+            output: chosen("VAYLIX_OUTPUT", text("VAYLIX_OUTPUT"))?,
+            consistency: chosen("VAYLIX_CONSISTENCY", text("VAYLIX_CONSISTENCY"))?,
         })
     }
 }
 
 fn parsed<T: FromStr>(name: &'static str, value: Option<String>) -> Result<Option<T>, InvalidVariable> {
     value.map(|value| value.parse().map_err(|_| InvalidVariable { name, value })).transpose()
+}
+
+fn chosen<T: ValueEnum>(name: &'static str, value: Option<String>) -> Result<Option<T>, InvalidVariable> {
+    value.map(|value| T::from_str(&value, false).map_err(|_| InvalidVariable { name, value })).transpose()
 }
 
 #[cfg(test)]
@@ -76,12 +77,14 @@ mod tests {
             ("VAYLIX_PORT", "9999"),
             ("VAYLIX_SSL", "true"),
             ("VAYLIX_OUTPUT", "table"),
+            ("VAYLIX_CONSISTENCY", "linearizable"),
             ("VAYLIX_USER", ""),
         ])
         .unwrap();
         assert_eq!(environment.port, Some(9999));
         assert_eq!(environment.ssl, Some(true));
         assert_eq!(environment.output, Some(Output::Table));
+        assert_eq!(environment.consistency, Some(Consistency::Linearizable));
         assert_eq!(environment.user, None);
     }
 
@@ -92,7 +95,12 @@ mod tests {
 
     #[test]
     fn names_the_variable_it_cannot_use() {
-        for (name, value) in [("VAYLIX_PORT", "x"), ("VAYLIX_SSL", "1"), ("VAYLIX_OUTPUT", "xml")] {
+        for (name, value) in [
+            ("VAYLIX_PORT", "x"),
+            ("VAYLIX_SSL", "1"),
+            ("VAYLIX_OUTPUT", "xml"),
+            ("VAYLIX_CONSISTENCY", "strong"),
+        ] {
             assert_eq!(
                 read(&[(name, value)]).err().unwrap(),
                 format!("invalid value '{value}' for environment variable {name}")

@@ -19,7 +19,8 @@ use clap::{ArgGroup, Parser, ValueEnum};
                   with a COMMAND, something was refused), 2 wrong options."
 )]
 pub(crate) struct Flags {
-    /// Connection string: vaylix://user:password@host:port?ssl=true&output=json&... [env: VAYLIX_URL]
+    /// Connection string: vaylix://user:password@host:port?ssl=true&output=json&...; several servers of one cluster as
+    /// vaylix://a:9173,b:9173,c:9173, of which the client finds the right one [env: VAYLIX_URL]
     #[arg(long)]
     pub url: Option<String>,
     /// Server address [default: 127.0.0.1] [env: VAYLIX_HOST]
@@ -58,6 +59,11 @@ pub(crate) struct Flags {
     /// Ask for no compression
     #[arg(long)]
     pub disable_compression: bool,
+    /// What reads that a follower answers may miss. local: what it has not heard of yet. linearizable: nothing that was
+    /// acknowledged before; refused by servers that cannot promise it. A leader's answers are always linearizable
+    /// [default: local] [env: VAYLIX_CONSISTENCY]
+    #[arg(long, value_enum)]
+    pub consistency: Option<Consistency>,
     /// How lists of named values are shown [default: plain] [env: VAYLIX_OUTPUT]
     #[arg(long, value_enum)]
     pub output: Option<Output>,
@@ -70,6 +76,14 @@ pub(crate) struct Flags {
     /// One command to execute, one argument per word: -- set city paris
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+/// What reads that a follower answers may miss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Consistency {
+    #[default]
+    Local,
+    Linearizable,
 }
 
 /// How lists of named values are shown.

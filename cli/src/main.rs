@@ -50,7 +50,7 @@ fn run(flags: &Flags, environment: &Environment) -> Result<ExitCode, Error> {
     }
 
     let log = if flags.json_replies || settings.output == Output::Json { Log::Stderr } else { Log::Stdout };
-    let (mut session, login) = Session::open(settings.connection, renderer, log)?;
+    let (mut session, login) = Session::open(settings.cluster, renderer, log)?;
     if login == Outcome::Refused && flags.exit_on_error {
         return Ok(ExitCode::FAILURE);
     }
@@ -113,7 +113,7 @@ fn converse(
             Ok(_) => {}
             Err(Error::Client(error)) if !session.is_usable() && !in_transaction => {
                 complain(&Error::Client(error).line())?;
-                if !reconnect(session, &mut prompt)? {
+                if !session.finds_servers() && !reconnect(session, &mut prompt)? {
                     return Ok(ExitCode::FAILURE);
                 }
             }

@@ -28,7 +28,7 @@ pub(crate) fn run(words: &[String], settings: Settings, renderer: Renderer) -> R
 }
 
 fn execute(command: &Command, settings: Settings, renderer: Renderer) -> Result<ExitCode, Error> {
-    let (mut session, login) = Session::open(settings.connection, renderer, Log::Off)?;
+    let (mut session, login) = Session::open(settings.cluster, renderer, Log::Off)?;
     if login == Outcome::Refused {
         return Ok(ExitCode::FAILURE);
     }

@@ -1,7 +1,7 @@
 //! One conversation with a server: parse a line, send the command, print the answer.
 
 use tokio::runtime::Runtime;
-use vaylix_dataplane::client::{Config, Connection, Transaction};
+use vaylix_dataplane::client::{self, CallError, Cluster, ClusterConfig, Endpoint, Transaction};
 use vaylix_proto::reply::QUEUED;
 use vaylix_proto::text::{self, Line, USAGES};
 use vaylix_proto::{Command, Reply};
@@ -13,10 +13,10 @@ use crate::render::Renderer;
 /// A connected client.
 pub(crate) struct Session {
     runtime: Runtime,
-    config: Config,
+    config: ClusterConfig,
     renderer: Renderer,
     log: Log,
-    connection: Connection,
+    cluster: Cluster,
 }
 
 /// How a line ended.
@@ -32,17 +32,21 @@ pub(crate) enum Outcome {
 
 impl Session {
     /// Connects and logs in; the answer to the login is printed. A refused login leaves the session anonymous.
-    pub(crate) fn open(config: Config, renderer: Renderer, log: Log) -> Result<(Self, Outcome), Error> {
+    pub(crate) fn open(
+        config: ClusterConfig,
+        renderer: Renderer,
+        log: Log,
+    ) -> Result<(Self, Outcome), Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let connection = connect(&runtime, &config, log)?;
-        let mut session = Self { runtime, config, renderer, log, connection };
+        let cluster = connect(&runtime, &config, log)?;
+        let mut session = Self { runtime, config, renderer, log, cluster };
         let outcome = session.log_in()?;
         Ok((session, outcome))
     }
 
     /// Connects again after a failure.
     pub(crate) fn reopen(&mut self) -> Result<(), Error> {
-        self.connection = connect(&self.runtime, &self.config, self.log)?;
+        self.cluster = connect(&self.runtime, &self.config, self.log)?;
         self.log_in()?;
         Ok(())
     }
@@ -76,12 +80,17 @@ impl Session {
 
     /// Whether a transaction may be open.
     pub(crate) fn in_transaction(&self) -> bool {
-        self.connection.transaction() != Transaction::Closed
+        self.cluster.transaction() != Transaction::Closed
     }
 
     /// Whether the connection can carry further commands.
     pub(crate) fn is_usable(&self) -> bool {
-        self.connection.is_usable()
+        self.cluster.is_usable()
+    }
+
+    /// Whether the next command finds another server by itself when the connection is lost.
+    pub(crate) fn finds_servers(&self) -> bool {
+        self.cluster.has_choice()
     }
 
     /// Sends one command; its answer as text, and whether it was refused.
@@ -91,13 +100,18 @@ impl Session {
 
     fn ask(&mut self, command: &Command, renderer: Renderer) -> Result<(String, Outcome), Error> {
         let in_transaction = self.in_transaction();
-        let answer = match self.runtime.block_on(self.connection.call(command)) {
+        let before = self.cluster.at().clone();
+        let answer = self.runtime.block_on(self.cluster.call(command));
+        if *self.cluster.at() != before {
+            self.log.info("client.session", &format!("now connected to {}", self.cluster.at()))?;
+        }
+        let answer = match answer {
             Ok(answer) => answer,
             // Nothing was sent: the command is at fault, not the connection.
-            Err(error) if self.connection.is_usable() => {
+            Err(CallError::NotSent(error)) if self.cluster.is_usable() => {
                 return Ok((renderer.failure(error.code(), &error.to_string()), Outcome::Refused));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(client::Error::from(error).into()),
         };
         let queued = in_transaction && matches!(&answer, Ok(Reply::Value(value)) if value.as_ref() == QUEUED);
         let outcome = if answer.is_ok() { Outcome::Done } else { Outcome::Refused };
@@ -107,7 +121,7 @@ impl Session {
     /// Logs in. Where every line of standard output answers a command, only a refusal is worth a word, and that
     /// goes to standard error.
     fn log_in(&mut self) -> Result<Outcome, Error> {
-        let Some(credentials) = self.config.credentials.clone() else { return Ok(Outcome::Done) };
+        let Some(credentials) = self.config.connection.credentials.clone() else { return Ok(Outcome::Done) };
         let command = Command::Auth { user: credentials.user, password: credentials.password };
         let aside = self.renderer.json_replies || self.log == Log::Off;
         let (text, outcome) = self.ask(&command, Renderer { json_replies: false, ..self.renderer })?;
@@ -120,9 +134,12 @@ impl Session {
     }
 }
 
-fn connect(runtime: &Runtime, config: &Config, log: Log) -> Result<Connection, Error> {
-    log.info("client.startup", &format!("connecting to {} ssl={}", config.address(), config.tls.is_some()))?;
-    let connection = runtime.block_on(Connection::connect(config))?;
-    log.info("client.startup", "connection established")?;
-    Ok(connection)
+fn connect(runtime: &Runtime, config: &ClusterConfig, log: Log) -> Result<Cluster, Error> {
+    let seeds: Vec<_> = config.seeds.iter().map(Endpoint::to_string).collect();
+    let ssl = config.connection.tls.is_some();
+    log.info("client.startup", &format!("connecting to {} ssl={ssl}", seeds.join(",")))?;
+    let cluster = runtime.block_on(Cluster::connect(config.clone()))?;
+    let at = if cluster.has_choice() { format!(" to {}", cluster.at()) } else { String::new() };
+    log.info("client.startup", &format!("connection established{at}"))?;
+    Ok(cluster)
 }

@@ -4,11 +4,12 @@
 //! environment, default.
 
 use vaylix_dataplane::client::{
-    ClientIdentity, Config, Credentials, DEFAULT_HOST, DEFAULT_PORT, Error, TlsOptions, Url,
+    ClientIdentity, ClusterConfig, Config, Credentials, DEFAULT_HOST, DEFAULT_PORT, Endpoint, Error,
+    TlsOptions, Url,
 };
 
 use crate::environment::Environment;
-use crate::flags::{Flags, Output};
+use crate::flags::{Consistency, Flags, Output};
 
 /// User and password when nobody says otherwise; a server accepts them on loopback addresses only.
 const DEFAULT_CREDENTIAL: &str = "vaylix";
@@ -16,8 +17,8 @@ const DEFAULT_CREDENTIAL: &str = "vaylix";
 /// What the client works with.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// How to connect. `credentials` is `None` when not to log in.
-    pub connection: Config,
+    /// Where to connect and how. `credentials` is `None` when not to log in.
+    pub cluster: ClusterConfig,
     /// How lists of named values are shown.
     pub output: Output,
     /// What the person should know about what was given.
@@ -62,20 +63,30 @@ impl Settings {
             _ => None,
         };
 
+        if !url.further.is_empty() && (flags.host.is_some() || flags.port.is_some()) {
+            let message = "--host and --port name one server, the URL names several";
+            return Err(Error::Configuration(message.to_owned()));
+        }
+        let default_port = environment.port.unwrap_or(DEFAULT_PORT);
+        let host =
+            flags.host.clone().or(url.host).or(environment.host).unwrap_or_else(|| DEFAULT_HOST.to_owned());
+        let mut seeds = vec![Endpoint::new(host, flags.port.or(url.port).unwrap_or(default_port))];
+        seeds.extend(
+            url.further.into_iter().map(|(host, port)| Endpoint::new(host, port.unwrap_or(default_port))),
+        );
+        let consistency = flags.consistency.or(environment.consistency).unwrap_or_default();
+
         Ok(Self {
-            connection: Config {
-                host: flags
-                    .host
-                    .clone()
-                    .or(url.host)
-                    .or(environment.host)
-                    .unwrap_or_else(|| DEFAULT_HOST.to_owned()),
-                port: flags.port.or(url.port).or(environment.port).unwrap_or(DEFAULT_PORT),
-                tls: tls(ssl, ca_cert, cert, key)?,
-                credentials,
-                compression: !flags.disable_compression && url.compression.unwrap_or(true),
-                ..Config::default()
-            },
+            cluster: ClusterConfig::new(
+                seeds,
+                Config {
+                    linearizable_reads: consistency == Consistency::Linearizable,
+                    tls: tls(ssl, ca_cert, cert, key)?,
+                    credentials,
+                    compression: !flags.disable_compression && url.compression.unwrap_or(true),
+                    ..Config::default()
+                },
+            ),
             output: flags.output.or(url_output).or(environment.output).unwrap_or_default(),
             warnings: url.warnings,
         })
@@ -120,10 +131,12 @@ mod tests {
     }
 
     fn summary(settings: &Settings) -> (String, String) {
-        let login = settings.connection.credentials.as_ref().map_or("nobody".to_owned(), |credentials| {
-            format!("{}/{}", credentials.user, credentials.password)
-        });
-        (settings.connection.address(), login)
+        let login =
+            settings.cluster.connection.credentials.as_ref().map_or("nobody".to_owned(), |credentials| {
+                format!("{}/{}", credentials.user, credentials.password)
+            });
+        let seeds: Vec<_> = settings.cluster.seeds.iter().map(Endpoint::to_string).collect();
+        (seeds.join(" "), login)
     }
 
     fn check(arguments: &[&str], environment: Environment, address: &str, login: &str) {
@@ -158,12 +171,38 @@ mod tests {
     }
 
     #[test]
+    fn a_url_may_name_several_servers() {
+        let environment = || Environment { host: text("env"), port: Some(3), ..Environment::default() };
+        let url = "vaylix://u:p@a:1,b,[::1]:2";
+        check(&["--url", url], Environment::default(), "a:1 b:9173 [::1]:2", "u/p");
+        check(&["--url", url], environment(), "a:1 b:3 [::1]:2", "u/p");
+        for option in ["--host", "--port"] {
+            assert_eq!(
+                resolve(&["--url", url, option, "7"], Environment::default()).unwrap_err(),
+                "invalid client configuration: --host and --port name one server, the URL names several"
+            );
+        }
+    }
+
+    #[test]
+    fn reads_are_local_unless_asked_otherwise() {
+        let linearizable = |arguments: &[&str], environment| {
+            resolve(arguments, environment).unwrap().cluster.connection.linearizable_reads
+        };
+        let asked = || Environment { consistency: Some(Consistency::Linearizable), ..Environment::default() };
+        assert!(!linearizable(&[], Environment::default()));
+        assert!(linearizable(&["--consistency", "linearizable"], Environment::default()));
+        assert!(linearizable(&[], asked()));
+        assert!(!linearizable(&["--consistency", "local"], asked()));
+    }
+
+    #[test]
     fn logging_in_and_compression_can_be_switched_off() {
         check(&["--disable-auth"], Environment::default(), "127.0.0.1:9173", "nobody");
         check(&["--url", "vaylix://u:p@h?auth=false"], Environment::default(), "h:9173", "nobody");
-        assert!(resolve(&[], Environment::default()).unwrap().connection.compression);
+        assert!(resolve(&[], Environment::default()).unwrap().cluster.connection.compression);
         for arguments in [&["--disable-compression"][..], &["--url", "vaylix://?compression=none"]] {
-            assert!(!resolve(arguments, Environment::default()).unwrap().connection.compression);
+            assert!(!resolve(arguments, Environment::default()).unwrap().cluster.connection.compression);
         }
     }
 
@@ -204,7 +243,7 @@ mod tests {
         .unwrap();
         let identity = ClientIdentity { cert: "c".into(), key: "k".into() };
         assert_eq!(
-            settings.connection.tls,
+            settings.cluster.connection.tls,
             Some(TlsOptions {
                 ca_cert: Some("ca.pem".into()),
                 identity: Some(identity),
@@ -212,7 +251,7 @@ mod tests {
             })
         );
         let settings = resolve(&["--url", "vaylix://?ssl=true", "--ssl=false"], Environment::default());
-        assert_eq!(settings.unwrap().connection.tls, None);
+        assert_eq!(settings.unwrap().cluster.connection.tls, None);
     }
 
     #[test]

@@ -54,8 +54,17 @@ impl Capabilities {
     pub const PIPELINING: Self = Self(1 << 3);
     /// Requests may carry a trace id.
     pub const TRACE_CONTEXT: Self = Self(1 << 4);
-    /// Everything this release knows.
+    /// Reads on this connection are linearizable wherever they are answered, on followers too. Not part of the published
+    /// protocol: its bits are counted from 0, ours from 16, so that neither side takes one for the other.
+    pub const LINEARIZABLE_FOLLOWER_READS: Self = Self(1 << 16);
+    /// What the published protocol knows, and what a client offers unless it wants more.
     pub const ALL: Self = Self(0b1_1111);
+
+    /// The members of both.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     /// Whether every member of `other` is a member.
     #[must_use]

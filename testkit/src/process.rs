@@ -76,6 +76,12 @@ impl Process {
         }
     }
 
+    /// Takes the lines that have arrived and nobody has looked at, without waiting.
+    #[must_use]
+    pub fn take_lines(&self) -> Vec<String> {
+        guard(&self.output.0).lines.drain(..).collect()
+    }
+
     /// Sends a signal by name.
     ///
     /// # Errors

@@ -97,6 +97,12 @@ impl Server {
         bail!("the server ended before it logged {text:?}")
     }
 
+    /// Takes what it has logged since it was ready, or since the last time.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<String> {
+        self.process.take_lines()
+    }
+
     /// Stops it with this signal and waits for its end.
     ///
     /// # Errors
@@ -112,6 +118,14 @@ impl Server {
     /// When it cannot be sent.
     pub fn signal(&self, name: &str) -> Result<()> {
         self.process.signal(name)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.process.wait()
     }
 
     /// Kills it outright, as a crash would.

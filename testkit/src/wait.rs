@@ -1,6 +1,8 @@
-//! Waiting for something that another process brings about.
+//! Waiting for something that others bring about.
 
 use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
 
 use crate::process::PATIENCE;
 
@@ -12,13 +14,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// # Panics
 /// When there is nothing within [`PATIENCE`]; `what` says what was waited for.
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(what, PATIENCE, look).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The same with a patience of the caller's.
+///
+/// # Errors
+/// When there is nothing within it; `what` says what was waited for.
+pub fn within<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
-            return found;
+            return Ok(found);
         }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        if Instant::now() >= deadline {
+            bail!("not within {patience:?}: {what}");
+        }
         std::thread::sleep(LOOK_EVERY);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -33,8 +34,18 @@ impl Connection {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub fn open(server: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE).context("cannot connect")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        Self::open_within(server, PATIENCE)
+    }
+
+    /// As [`Connection::open`], for a server that may never answer: `patience` is how long connecting, and each answer,
+    /// may take.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses, or does not answer in time.
+    pub fn open_within(server: SocketAddr, patience: Duration) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, patience).context("cannot connect")?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
         let mut connection = Self {
             stream,
@@ -62,8 +73,16 @@ impl Connection {
     /// # Errors
     /// As [`Connection::open`], and when the login is refused.
     pub fn login(server: SocketAddr) -> Result<Self> {
+        Self::login_within(server, PATIENCE)
+    }
+
+    /// As [`Connection::login`], for a server that may never answer.
+    ///
+    /// # Errors
+    /// As [`Connection::open_within`], and when the login is refused.
+    pub fn login_within(server: SocketAddr, patience: Duration) -> Result<Self> {
         let (user, password) = DEFAULT_LOGIN;
-        let mut connection = Self::open(server)?;
+        let mut connection = Self::open_within(server, patience)?;
         connection.call(&Command::Auth { user: user.into(), password: password.into() })??;
         Ok(connection)
     }

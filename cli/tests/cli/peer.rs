@@ -1,4 +1,4 @@
-//! A stand-in for a server: it answers each command of one connection as a function says.
+//! A stand-in for a server: it answers each command as a function says.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,6 +31,18 @@ impl Peer {
         let port = listener.local_addr().unwrap().port();
         let thread = std::thread::spawn(move || serve(listener.accept().unwrap().0, &mut act));
         Self { port, thread }
+    }
+
+    /// A stand-in that serves one connection after the other, until the test ends.
+    pub(crate) fn serving(mut act: impl FnMut(&Command) -> Act + Send + 'static) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                serve(stream.unwrap(), &mut act);
+            }
+        });
+        port
     }
 
     pub(crate) fn port(&self) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use vaylix_proto::Text;
 use vaylix_proto::frame::FRAME_LEN_MAX;
 
+use super::endpoint::Endpoint;
 use super::tls::TlsOptions;
 
 /// Where a server is looked for when nothing else is said.
@@ -51,6 +52,10 @@ pub struct Config {
     pub credentials: Option<Credentials>,
     /// Whether to ask for zstd. Requests are then compressed where that makes them smaller.
     pub compression: bool,
+    /// Whether reads must be linearizable even when a follower answers them. A server that does not promise so is
+    /// refused ([`Error::Wire`](super::Error::Wire) with `TRN-015`). Without this a follower answers from its own
+    /// state, which may be behind; a leader's answers are linearizable either way.
+    pub linearizable_reads: bool,
     /// How this program calls itself in the startup exchange.
     pub client_name: String,
     /// The largest frame to accept or send, in bytes. The server may lower it, never raise it.
@@ -67,6 +72,7 @@ impl Default for Config {
             tls: None,
             credentials: None,
             compression: true,
+            linearizable_reads: false,
             client_name: "vaylix-client".to_owned(),
             max_frame_len: FRAME_LEN_MAX,
             connect_timeout: Duration::from_secs(10),
@@ -78,10 +84,6 @@ impl Config {
     /// The address for people: `host:port`, with brackets around an IPv6 address.
     #[must_use]
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        Endpoint::new(self.host.as_str(), self.port).to_string()
     }
 }

@@ -25,7 +25,7 @@ use vaylix_proto::hello::{Agreement, Capabilities, ClientHello, ServerHello};
 use vaylix_proto::reply::QUEUED;
 use vaylix_proto::request::{Metadata, Request, RequestId};
 use vaylix_proto::response::{Response, Shape};
-use vaylix_proto::{Command, ErrorReply, Reply};
+use vaylix_proto::{Command, ErrorReply, Reply, WireError};
 
 use super::config::Config;
 use super::error::Error;
@@ -135,6 +135,12 @@ impl Connection {
         connection.flush().await?;
         let hello = connection.next_frame().await.map_err(|error| connection.or_needs_tls(error))?;
         let agreement = ServerHello::decode(&hello)?.accept(&offer)?;
+        if config.linearizable_reads
+            && !agreement.capabilities.contains(Capabilities::LINEARIZABLE_FOLLOWER_READS)
+        {
+            let reason = "this server does not offer linearizable reads on followers";
+            return Err(WireError::CapabilityMismatch(reason).into());
+        }
         connection.encoder =
             FrameEncoder::new(agreement.compression, COMPRESSION_THRESHOLD_BYTES, agreement.max_frame_len);
         connection.decoder.set_max_frame_len(agreement.max_frame_len);
@@ -220,6 +226,20 @@ impl Connection {
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.usable
+    }
+
+    /// Looks, without waiting, whether the server has closed the connection while nothing was under way. If so it is
+    /// no longer usable, and what would have been sent next certainly was not.
+    pub(super) async fn notice_end(&mut self) {
+        if !self.usable || !self.in_flight.is_empty() {
+            return;
+        }
+        let looked = poll_fn(|cx| match pin!(self.fill()).poll(cx) {
+            Poll::Ready(filled) => Poll::Ready(filled),
+            Poll::Pending => Poll::Ready(Ok(())),
+        });
+        let looked = looked.await;
+        self.usable &= looked.is_ok();
     }
 
     /// Whether a transaction is open, judged by the answers received so far.
@@ -318,11 +338,18 @@ impl Connection {
 }
 
 fn offer(config: &Config) -> ClientHello {
+    let own = ClientHello::new(config.client_name.as_str(), env!("CARGO_PKG_VERSION"));
+    let extra = if config.linearizable_reads {
+        Capabilities::LINEARIZABLE_FOLLOWER_READS
+    } else {
+        Capabilities::default()
+    };
     ClientHello {
+        supported_capabilities: own.supported_capabilities.union(extra),
         desired_compression: if config.compression { Compression::Zstd } else { Compression::None },
         max_frame_len: config.max_frame_len.min(FRAME_LEN_MAX),
         auth_intent: config.credentials.is_some(),
-        ..ClientHello::new(config.client_name.as_str(), env!("CARGO_PKG_VERSION"))
+        ..own
     }
 }
 

@@ -1,6 +1,6 @@
-//! The connection URL: `vaylix://user:password@host:port?param=value&…`.
+//! The connection URL: `vaylix://user:password@host:port,host:port?param=value&…`.
 //!
-//! Every part but the scheme may be missing. Path and fragment are ignored. User and password are
+//! Every part but the scheme may be missing. More servers of the same cluster may follow the first, each with a host. Path and fragment are ignored. User and password are
 //! percent-decoded, parameters are form-encoded (`+` is a blank). Parameters:
 //!
 //! | Name | Values |
@@ -17,7 +17,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::endpoint;
 use super::error::Error;
+
+/// How many servers a URL may name.
+const SERVERS_MAX: usize = 64;
 
 /// A parsed connection URL; `None` means "not said". Its `Debug` form hides the password.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct Url {
     pub host: Option<String>,
     /// Port.
     pub port: Option<u16>,
+    /// Further servers of the same cluster, as host and port.
+    pub further: Vec<(String, Option<u16>)>,
     /// `ssl`.
     pub ssl: Option<bool>,
     /// `output`, one of `plain`, `table`, `json`.
@@ -103,35 +109,20 @@ impl Url {
     }
 
     fn read_server(&mut self, server: &str) -> Result<(), Error> {
-        let (host, port) = match server.strip_prefix('[') {
-            Some(rest) => {
-                let (host, after) =
-                    rest.split_once(']').ok_or(Error::MalformedUrl("invalid IPv6 address"))?;
-                host.parse::<std::net::Ipv6Addr>()
-                    .map_err(|_| Error::MalformedUrl("invalid IPv6 address"))?;
-                let port = match after.strip_prefix(':') {
-                    Some(port) => Some(port),
-                    None if after.is_empty() => None,
-                    None => return Err(Error::MalformedUrl("invalid port number")),
-                };
-                (host, port)
-            }
-            None => match server.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (server, None),
-            },
-        };
-        if host.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(Error::MalformedUrl("invalid domain character"));
+        let mut servers = server.split(',');
+        (self.host, self.port) = read_host(servers.next().unwrap_or_default())?;
+        for server in servers {
+            let (Some(host), port) = read_host(server)? else {
+                return Err(Error::MalformedUrl("empty host in a list of servers"));
+            };
+            self.further.push((host, port));
         }
-        self.host = Some(percent_decoded(host)?).filter(|host| !host.is_empty());
-        self.port = match port {
-            None | Some("") => None,
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Some(digits.parse().map_err(|_| Error::MalformedUrl("invalid port number"))?)
-            }
-            Some(_) => return Err(Error::MalformedUrl("invalid port number")),
-        };
+        if !self.further.is_empty() && self.host.is_none() {
+            return Err(Error::MalformedUrl("empty host in a list of servers"));
+        }
+        if self.further.len() >= SERVERS_MAX {
+            return Err(Error::MalformedUrl("too many servers"));
+        }
         Ok(())
     }
 
@@ -167,6 +158,22 @@ impl Url {
             Understood::Repeated => self.warnings.push(format!("URL parameter given more than once: {name}")),
         }
     }
+}
+
+/// Host and port of one server.
+fn read_host(server: &str) -> Result<(Option<String>, Option<u16>), Error> {
+    let (host, port) = endpoint::split(server)?;
+    if host.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(Error::MalformedUrl("invalid domain character"));
+    }
+    let port = match port {
+        None | Some("") => None,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(digits.parse().map_err(|_| Error::MalformedUrl("invalid port number"))?)
+        }
+        Some(_) => return Err(Error::MalformedUrl("invalid port number")),
+    };
+    Ok((Some(percent_decoded(host)?).filter(|host| !host.is_empty()), port))
 }
 
 enum Understood {
@@ -259,6 +266,22 @@ mod tests {
         check_server("vaylix://[fe80::1]", Some("fe80::1"), None);
         check_server("vaylix://u:p@h:1#fragment?ssl=true", Some("h"), Some(1));
         check_server("vaylix://h?ca_cert=/a/b", Some("h"), None);
+    }
+
+    #[test]
+    fn finds_several_servers() {
+        let url = url("vaylix://u:p,q@a:1,b,[::1]:3/?ssl=true");
+        assert_eq!((url.host.as_deref(), url.port), (Some("a"), Some(1)));
+        assert_eq!(url.further, [("b".to_owned(), None), ("::1".to_owned(), Some(3))]);
+        assert_eq!(url.password.as_deref(), Some("p,q"));
+        assert_eq!(url.ssl, Some(true));
+        let io = Code::ClientFilesystemIoFailure;
+        for text in ["vaylix://a,,b", "vaylix://a,", "vaylix://,b", "vaylix://a,:1"] {
+            check_error(text, io, "filesystem I/O failed: empty host in a list of servers");
+        }
+        check_error("vaylix://a,b:x", io, "filesystem I/O failed: invalid port number");
+        let many = format!("vaylix://a{}", ",b".repeat(64));
+        check_error(&many, io, "filesystem I/O failed: too many servers");
     }
 
     fn check_credentials(text: &str, user: Option<&str>, password: Option<&str>) {

@@ -11,12 +11,11 @@ use vaylix_proto::hello::ClientHello;
 use vaylix_proto::{Code, NamedValue, SetOptions};
 
 use super::*;
+use crate::client::scripted::{ERROR, HELLO_NONE, OK, Peer, error, unhex, value};
 
 /// Complete server hello frames.
 const HELLO_ZSTD: &str =
     "565450320200000000230f5de0bcf102000000000000001f0100800000018f0f6f758d70c9b2de2b9f1cb3c99900000000";
-const HELLO_NONE: &str =
-    "565450320200000000234dcbd625f102000000000000001e0000800000018f0f6f758d70c9b2de2b9f1cb3c99900000000";
 const HELLO_SMALL_FRAMES: &str =
     "56545032020000000023586841dcf102000000000000001f0100000400018f0f6f758d70c9b2de2b9f1cb3c99900000000";
 const HELLO_31_BYTES: &str =
@@ -29,84 +28,6 @@ const HELLO_REJECTED_WITHOUT_DETAILS: &str =
     "565450320200000000231a9d44bdf102000000000000000000008000000000000000000000000000000000000001000000";
 const HELLO_VERSION_3: &str =
     "5654503202000000002389bcc9abf103000000000000001f0100001000018f0f6f758d70c9b2de2b9f1cb3c99900000000";
-
-const OK: u8 = 0;
-const ERROR: u8 = 1;
-
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
-/// The other end of a connection.
-struct Peer {
-    stream: TcpStream,
-    input: BytesMut,
-    decoder: FrameDecoder,
-    encoder: FrameEncoder,
-}
-
-impl Peer {
-    fn new(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            input: BytesMut::new(),
-            decoder: FrameDecoder::new(FRAME_LEN_MAX),
-            encoder: FrameEncoder::new(Compression::None, usize::MAX, FRAME_LEN_MAX),
-        }
-    }
-
-    async fn body(&mut self) -> Bytes {
-        loop {
-            if let Some(body) = self.decoder.decode(&mut self.input).unwrap() {
-                return body;
-            }
-            assert_ne!(self.stream.read_buf(&mut self.input).await.unwrap(), 0, "the client hung up");
-        }
-    }
-
-    async fn request(&mut self) -> (RequestId, Command) {
-        let request = Request::decode(self.body().await).unwrap();
-        (request.id, request.command().unwrap())
-    }
-
-    async fn hex(&mut self, hex: &str) {
-        self.stream.write_all(&unhex(hex)).await.unwrap();
-    }
-
-    /// A response as it stands in the protocol: id, status, payload.
-    fn frame(&mut self, id: RequestId, status: u8, payload: &[u8]) -> Vec<u8> {
-        let mut out = BytesMut::new();
-        self.encoder
-            .encode(&mut out, |out| {
-                out.extend_from_slice(&id);
-                out.extend_from_slice(&[status]);
-                out.extend_from_slice(payload);
-                Ok(())
-            })
-            .unwrap();
-        out.to_vec()
-    }
-
-    async fn respond(&mut self, id: RequestId, status: u8, payload: &[u8]) {
-        let frame = self.frame(id, status, payload);
-        self.stream.write_all(&frame).await.unwrap();
-    }
-
-    /// Waits until the client has gone.
-    async fn gone(mut self) {
-        while self.stream.read_buf(&mut self.input).await.is_ok_and(|read| read > 0) {}
-    }
-}
-
-fn value(text: &[u8]) -> Vec<u8> {
-    [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat()
-}
-
-fn error(code: &str, name: &str, message: &str) -> Vec<u8> {
-    let short = |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
-    [short(code), short(name), value(message.as_bytes())].concat()
-}
 
 fn get(key: &'static str) -> Command {
     Command::Get { key: key.into() }
