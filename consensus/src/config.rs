@@ -7,7 +7,9 @@ use vaylix_engine::kek::Kek;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal;
 
-use crate::limits::{GATHER_YIELDS_DEFAULT, KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
+use crate::limits::{
+    GATHER_YIELDS_DEFAULT, KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT, STUCK_PATIENCE_DEFAULT,
+};
 
 /// How a node runs. [`Config::new`] has the defaults.
 #[derive(Clone)]
@@ -35,6 +37,8 @@ pub struct Config {
     pub sweep_interval: Duration,
     /// How often the engine worker lets others run before it closes a batch.
     pub gather_yields: u32,
+    /// How long the disk may keep a write waiting before its callers are told that its outcome is unknown.
+    pub stuck_patience: Duration,
     /// The times of elections.
     pub timing: Timing,
 }
@@ -76,6 +80,7 @@ impl Config {
             pitr: Retention::NONE,
             sweep_interval: Duration::from_secs(1),
             gather_yields: GATHER_YIELDS_DEFAULT,
+            stuck_patience: STUCK_PATIENCE_DEFAULT,
             timing: Timing::default(),
         }
     }

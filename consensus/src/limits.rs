@@ -22,6 +22,9 @@ pub const QUEUE_UNIT_BYTES: usize = 1024;
 /// How often the worker lets others run before it closes a batch, at most.
 pub const GATHER_YIELDS_DEFAULT: u32 = 8;
 
+/// How long the disk may keep a write waiting before its callers are told so, unless configured otherwise.
+pub const STUCK_PATIENCE_DEFAULT: Duration = Duration::from_secs(5);
+
 /// Bytes of log after which a snapshot is taken, unless configured otherwise.
 pub const SNAPSHOT_LOG_BYTES_DEFAULT: u64 = 256 << 20;
 

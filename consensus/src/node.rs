@@ -97,6 +97,7 @@ impl Node {
             machine: machine.clone(),
             counters: counters.clone(),
             gather_yields: config.gather_yields,
+            stuck_patience: config.stuck_patience,
         };
         let worker = tokio::spawn(no_panic_in_task("the engine worker", worker.run(stopping)));
         let snapshots = Arc::new(Snapshots {

@@ -36,10 +36,6 @@ use crate::raft::machine::Machine;
 use crate::raft::{self, EntryBody, Raft};
 use crate::status::Counters;
 
-/// How long the disk may keep a write waiting before its callers are told that nobody knows how it will end. Then, and
-/// as often again, the worker looks whether it is the disk that they wait for.
-const STUCK_PATIENCE: Duration = Duration::from_secs(5);
-
 pub(crate) struct Worker {
     pub(crate) jobs: Jobs,
     pub(crate) raft: Raft,
@@ -49,6 +45,9 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     /// How often others may run before a batch is closed.
     pub(crate) gather_yields: u32,
+    /// How long the disk may keep a write waiting before its callers are told that nobody knows how it will end. Then, and
+    /// as often again, the worker looks whether it is the disk that they wait for.
+    pub(crate) stuck_patience: Duration,
 }
 
 impl Worker {
@@ -194,7 +193,7 @@ impl Worker {
                     self.fail(vec![job], &error);
                 }
                 _ = &mut *stop, if jobs.is_none() => return Committed::Abandoned,
-                () = sleep(STUCK_PATIENCE) => {
+                () = sleep(self.stuck_patience) => {
                     if self.wal.is_stuck() && let Some(jobs) = jobs.take() {
                         self.fail(jobs, &ProposeError::OutcomeUnknown);
                     }
