@@ -216,10 +216,10 @@ impl Door {
         if !self.0.requires_login {
             return Ok(Identity::anonymous(self.policy()?.revision()));
         }
-        let Some(attempt) = self.0.failures.attempt(user, peer.ip()).await else {
+        let attempt = self.0.failures.attempt(user, peer.ip()).await.map_err(|left| {
             self.0.counters.increment(Metric::LoginsLocked);
-            return Err(refusal::locked(user));
-        };
+            refusal::locked(user, left)
+        })?;
         let hash = self.policy()?.password_hash(user).map(str::to_owned);
         let is_right = self.0.hasher.verify(Secret::from(password), hash.clone()).await?;
         let is_acceptable = self.0.accepts_well_known || !is_well_known(user, password);
@@ -325,7 +325,7 @@ impl Door {
                 check!(Err(refusal::quota_exceeded()));
             }
             (_, Some(_)) if rule.in_transaction == InTransaction::Refused => {
-                check!(Err(refusal::unsupported()));
+                check!(Err(refusal::not_in_transaction()));
             }
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! The refusals of the door, each with its stable code and its one message.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use vaylix_proto::{Code, ErrorReply};
@@ -35,8 +36,11 @@ fixed! {
     transaction_active, TransactionAlreadyActive, "transaction already active for this session";
     /// EXEC or DISCARD outside a transaction.
     no_transaction, NoActiveTransaction, "no active transaction for this session";
-    /// The command cannot be queued, or makes no sense on this server.
+    /// The command makes no sense on this server.
     unsupported, UnsupportedRemoteCommand, "unsupported remote command";
+    /// The command cannot wait for EXEC.
+    not_in_transaction, UnsupportedRemoteCommand,
+        "unsupported remote command: it cannot be part of a transaction, which stays open";
     /// The command is part of the protocol, but this release does not offer it.
     unavailable, UnsupportedRemoteCommand, "unsupported remote command: not available in this release";
     /// A grant is missing.
@@ -45,8 +49,6 @@ fixed! {
     protected_role, ProtectedRole, "role is protected: admin";
     /// Somebody must be able to administer the server.
     last_admin, LastAdminUser, "cannot remove the last admin user";
-    /// The password is too simple.
-    weak_password, PasswordPolicyViolation, "password does not satisfy the configured policy";
     /// Hashing failed, or a stored hash cannot be read.
     hashing_failed, AuthenticationConfigurationInvalid, "server authentication configuration is invalid";
     /// A write reached a node that is not the leader.
@@ -69,8 +71,8 @@ macro_rules! named {
 }
 
 named! {
-    /// A login during a lockout; of whom.
-    locked, AuthenticationLocked, "authentication lockout active for {}";
+    /// The password is too simple; what it lacks.
+    weak_password, PasswordPolicyViolation, "password does not satisfy the configured policy: it needs {}";
     /// There is no such permission.
     unknown_permission, InvalidPermission, "unknown permission: {}";
     /// CREATE USER of an existing one.
@@ -91,6 +93,14 @@ named! {
     answer_too_large, FrameTooLarge, "frame too large: the answer exceeds maximum {} bytes";
     /// A backup that no frame of this many bytes can carry.
     backup_too_large, FrameTooLarge, "frame too large: the backup exceeds maximum {} bytes";
+}
+
+/// A login of this user during a lockout that ends so much later.
+pub(crate) fn locked(user: impl Display, left: Duration) -> ErrorReply {
+    // Whoever comes back as told must not come too early.
+    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    let message = format!("authentication lockout active for {user}; try again in {seconds} s");
+    ErrorReply::new(Code::AuthenticationLocked, message)
 }
 
 /// A failure of the engine, marked as such for the reader.

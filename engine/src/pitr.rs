@@ -137,9 +137,12 @@ pub fn rebuild(
     if let Some(damage) = history.damage() {
         tracing::warn!(error = %damage, last = end, "the log is damaged behind what is restored, which is whole");
     }
-    match last {
-        Some(last) => Ok(Rebuilt { root: state.root(), last, base, replayed }),
-        None => Err(unavailable("nothing was written before that".to_owned())),
+    match (last, point) {
+        (Some(last), _) => Ok(Rebuilt { root: state.root(), last, base, replayed }),
+        (None, Point::Sequence(wanted)) => {
+            Err(unavailable(format!("sequence {wanted} is outside retained WAL history")))
+        }
+        (None, Point::TimestampMs(_)) => Err(unavailable("nothing was ever written".to_owned())),
     }
 }
 

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use vaylix_consensus::limits::{KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
@@ -521,7 +522,10 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Given {
 
 fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap::Error> {
     let mut command = Flags::command();
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = command
+        .try_get_matches_from_mut(&arguments)
+        .map_err(|error| named_by_its_variable(error, &command, &arguments))?;
     let given = |id: &str| {
         matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
     };
@@ -534,7 +538,10 @@ fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap
             let id = argument.get_id().as_str();
             id != "ssl" || matches.get_one::<bool>(id).copied().unwrap_or_default()
         })
-        .find_map(|argument| argument.get_long().map(|long| format!("--{long}")));
+        .find_map(|argument| match matches.value_source(argument.get_id().as_str()) {
+            Some(ValueSource::EnvVariable) => argument.get_env().map(|name| name.display().to_string()),
+            _ => argument.get_long().map(|long| format!("--{long}")),
+        });
     let (user_configured, password_configured) = (given("user"), given("password"));
     let flags = Flags::from_arg_matches(&matches)?;
     let refused = match flags.replication_role {
@@ -542,6 +549,40 @@ fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap
         Role::Leader | Role::Follower => refused.or_else(|| Some("--replication-role".to_owned())),
     };
     Ok(Given { flags, user_configured, password_configured, refused })
+}
+
+/// The same error; where the value came from the environment, it names the variable, which is what has to be changed.
+fn named_by_its_variable(
+    mut error: clap::Error,
+    command: &clap::Command,
+    arguments: &[OsString],
+) -> clap::Error {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg).cloned() else {
+        return error;
+    };
+    let flag = shown.split([' ', '=', '[']).next().unwrap_or_default();
+    let is_written = arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
+        argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    let variable = flag.strip_prefix("--").and_then(|long| variable(command, long));
+    if let Some(variable) = variable.filter(|_| !is_written) {
+        error.insert(
+            ContextKind::InvalidArg,
+            ContextValue::String(format!("{variable}, the same as {shown}")),
+        );
+    }
+    error
+}
+
+/// The variable of an option, of the program or one of its subcommands, if it is set.
+fn variable(command: &clap::Command, long: &str) -> Option<String> {
+    let own = command
+        .get_arguments()
+        .filter(|argument| argument.get_long() == Some(long))
+        .filter_map(|argument| argument.get_env())
+        .find(|name| std::env::var_os(name).is_some())
+        .map(|name| name.display().to_string());
+    own.or_else(|| command.get_subcommands().find_map(|inner| variable(inner, long)))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

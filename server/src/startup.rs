@@ -218,7 +218,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     // The port is taken before anything is created, so that a second start by mistake leaves no trace; it is
     // served only once everything is recovered.
     let socket = bind(&config.flags.bind, config.flags.port).await?;
-    let address = socket.local_addr().map_err(BindError::from)?;
+    let address = socket.local_addr().map_err(|source| BindError::new(&config.flags.bind, source))?;
 
     // A long recovery is not waited for.
     let node = tokio::select! {
@@ -239,7 +239,16 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
         audit: config.audit(),
         report,
     };
-    let door = Door::open(node.clone(), settings).await.map_err(ServerError::Open)?;
+    let door = match Door::open(node.clone(), settings).await {
+        Ok(door) => door,
+        Err(refusal) => {
+            // Torn down instead, consensus would log its end as a failure of its own.
+            if let Err(error) = node.shutdown().await {
+                warn!(%error, "the final snapshot was not taken");
+            }
+            return Err(ServerError::Open(refusal));
+        }
+    };
 
     let lets_default_in = door.lets_the_default_pair_in().await.map_err(|e| ServerError::Open(e.into()))?;
     announce(&config, address, &door, lets_default_in);
@@ -281,11 +290,12 @@ fn raise_file_limit() {
 
 /// Binds the first address that `host` stands for.
 async fn bind(host: &str, port: u16) -> Result<Socket, ServerError> {
+    let failed = |source| BindError::new(format_args!("{host}:{port}"), source);
     let address = tokio::net::lookup_host((host, port))
         .await
-        .map_err(BindError::from)?
+        .map_err(failed)?
         .next()
-        .ok_or_else(|| BindError::from(io::Error::from(io::ErrorKind::AddrNotAvailable)))?;
+        .ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
     Ok(Socket::bind(address).await?)
 }
 

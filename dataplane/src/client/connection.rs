@@ -99,7 +99,7 @@ impl Connection {
         let tcp = tokio::time::timeout_at(deadline, TcpStream::connect((config.host.as_str(), config.port)))
             .await
             .unwrap_or_else(|_| Err(timed_out()))
-            .map_err(Error::Connect)?;
+            .map_err(|source| Error::Connect { address: config.address(), source })?;
         let startup = async {
             tcp.set_nodelay(true)?;
             let stream = match &config.tls {

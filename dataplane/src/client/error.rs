@@ -13,8 +13,13 @@ use vaylix_proto::hello::Refused;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No TCP connection: refused, unreachable, unknown host, out of time. Nothing was sent.
-    #[error("filesystem I/O failed: {0}")]
-    Connect(#[source] io::Error),
+    #[error("filesystem I/O failed: failed to connect to {address}: {source}")]
+    Connect {
+        /// Host and port that were tried.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A certificate or key file could not be read.
     #[error("filesystem I/O failed: {}: {source}", path.display())]
     File {
@@ -60,7 +65,9 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::Connect(_) | Self::File { .. } | Self::MalformedUrl(_) => Code::ClientFilesystemIoFailure,
+            Self::Connect { .. } | Self::File { .. } | Self::MalformedUrl(_) => {
+                Code::ClientFilesystemIoFailure
+            }
             Self::Configuration(_) => Code::InvalidClientConfiguration,
             Self::Io(_) | Self::Closed => Code::TransportIoFailure,
             Self::Wire(error) => error.code(),

@@ -117,7 +117,8 @@ impl<'a, C: Content> Past<'a, C> {
             told(newest)
         ));
         match wanted_ms.checked_mul(1000) {
-            Some(as_seconds) if as_seconds >= oldest => {
+            // Within the window or the second in which it begins, and so much less that it is no slip of a digit.
+            Some(as_seconds) if as_seconds.saturating_add(1000) > oldest && wanted_ms < oldest / 100 => {
                 refusal.advise(format!("timestamps are in milliseconds; in seconds it would be {as_seconds}"))
             }
             _ => refusal,

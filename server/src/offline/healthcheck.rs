@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use vaylix_dataplane::client::{Config, Connection, Credentials, Error};
-use vaylix_proto::{Command, Reply};
+use vaylix_proto::{Code, Command, Reply};
 
 use crate::error::ServerError;
 use crate::flags::{Given, Healthcheck, HealthcheckKind};
@@ -61,8 +61,8 @@ async fn probe(kind: HealthcheckKind, config: &Config) -> Result<(), ServerError
         return Err(failed(format!("failed to resolve {address}: {error}")));
     }
     let mut connection = match Connection::connect(config).await {
-        Err(Error::Connect(error)) => {
-            return Err(failed(format!("failed to connect to {address}: {error}")));
+        Err(Error::Connect { address, source }) => {
+            return Err(failed(format!("failed to connect to {address}: {source}")));
         }
         result => result.map_err(ServerError::Probe)?,
     };
@@ -81,8 +81,14 @@ async fn readiness(connection: &mut Connection, config: &Config) -> Result<(), S
         return Err(failed("authentication probe returned status Error".to_owned()));
     }
     let reply = connection.call(&Command::Health).await.map_err(ServerError::Probe)?;
-    let Ok(Reply::Entries(entries)) = reply else {
-        return Err(failed("readiness probe returned status Error".to_owned()));
+    let entries = match reply {
+        Ok(Reply::Entries(entries)) => entries,
+        Err(refused) if refused.known_code() == Some(Code::AuthenticationRequired) => {
+            let message = "readiness probe returned status Error: this server wants a login; give --user and --password \
+                           (VAYLIX_HEALTHCHECK_USER, VAYLIX_HEALTHCHECK_PASSWORD)";
+            return Err(failed(message.to_owned()));
+        }
+        Ok(_) | Err(_) => return Err(failed("readiness probe returned status Error".to_owned())),
     };
     let ready = entries.iter().find(|entry| entry.name == "ready").map(|entry| &entry.value);
     match ready {
