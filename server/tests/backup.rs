@@ -473,7 +473,6 @@ fn a_backup_takes_memory_for_a_few_entries_only() {
 
 /// There is nothing to keep beside what is restored, so that and a bounded rest is what it takes.
 #[test]
-#[expect(clippy::print_stdout, reason = "the figure is of use where the test is run by hand")]
 fn a_restore_into_an_empty_server_takes_the_memory_of_what_it_restores() {
     const ALLOWED: u64 = 64 << 20;
     let live_mib = live_mib();
