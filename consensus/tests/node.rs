@@ -1,5 +1,7 @@
 //! A node of one, from outside: what is acknowledged is there afterwards, however it stopped.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
