@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use bytestring::ByteString;
+use vaylix_consensus::LeaderHint;
 use vaylix_proto::{Code, ErrorReply};
 
 macro_rules! fixed {
@@ -49,14 +50,39 @@ fixed! {
     weak_password, PasswordPolicyViolation, "password does not satisfy the configured policy";
     /// Hashing failed, or a stored hash cannot be read.
     hashing_failed, AuthenticationConfigurationInvalid, "server authentication configuration is invalid";
-    /// A write reached a node that is not the leader.
-    not_leader, FollowerWriteRejected, "writes are rejected on follower nodes";
     /// The server is stopping, or its engine has stopped.
     closed, EngineWorkerClosed, "engine worker is unavailable";
     /// Nobody can say whether the write will survive: read before writing again.
     outcome_unknown, ReplicationAcknowledgementUnavailable, "replication write acknowledgement is unavailable";
+    /// Too few nodes answer for the leader to take writes; nothing was done.
+    no_quorum, ReplicationAcknowledgementUnavailable,
+        "replication write acknowledgement is unavailable: no majority of the nodes answers; nothing was done";
+    /// The leader could not make sure that it still leads, so it does not answer from what may be the past.
+    unconfirmed, ReplicationAcknowledgementUnavailable,
+        "replication write acknowledgement is unavailable: no majority of the nodes confirms the read; try again";
+    /// The node has been restarted, and does not have the users of its cluster yet.
+    uninformed, EngineWorkerClosed,
+        "engine worker is unavailable: this node is still catching up with its cluster; try again";
+    /// Members keep what the leader sends them, or the leader may lose what it acknowledged.
+    not_pausable, UnsupportedRemoteCommand,
+        "unsupported remote command: replication is not paused: a member that takes nothing in would count for a \
+         majority that it does not help to reach; stop the node, or take it out with CLUSTER REMOVE";
     /// Access records moved on again and again while the request was retried; nothing was done.
     contended, RateLimitExceeded, "access rules kept changing while the request was retried; nothing was done";
+}
+
+/// A write reached a node that is not the leader. The message says who is, in a form that programs may read:
+/// `; leader=<node id> address=<host:port>` at its end.
+#[must_use]
+pub fn not_leader(leader: Option<&LeaderHint>) -> ErrorReply {
+    const MESSAGE: &str = "writes are rejected on follower nodes";
+    let message = match leader {
+        Some(leader) if !leader.address.is_empty() => {
+            format!("{MESSAGE}; leader={} address={}", leader.name, leader.address).into()
+        }
+        _ => ByteString::from_static(MESSAGE),
+    };
+    ErrorReply::new(Code::FollowerWriteRejected, message)
 }
 
 macro_rules! named {
@@ -89,6 +115,13 @@ named! {
     record_unreadable, AuthStoreDeserializationFailure, "auth store deserialization failed: {}";
     /// An answer that takes more than this many bytes.
     answer_too_large, FrameTooLarge, "frame too large: the answer exceeds maximum {} bytes";
+    /// A write that a majority has, but not every node in time; which entry.
+    not_on_all, ReplicationAcknowledgementTimeout,
+        "replication write acknowledgement timed out for sequence {} in mode all; a majority has it and it is in force";
+    /// The membership cannot be changed like that, or not now.
+    membership, InvalidArguments, "invalid command-line arguments: {}";
+    /// The office stays where it is.
+    promotion, ReplicationPromotionDenied, "replication promotion denied: {}";
     /// A backup that no frame of this many bytes can carry.
     backup_too_large, FrameTooLarge, "frame too large: the backup exceeds maximum {} bytes";
 }

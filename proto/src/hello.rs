@@ -54,8 +54,13 @@ impl Capabilities {
     pub const PIPELINING: Self = Self(1 << 3);
     /// Requests may carry a trace id.
     pub const TRACE_CONTEXT: Self = Self(1 << 4);
-    /// Everything this release knows.
+    /// Everything that a client asks for which has no special wish.
     pub const ALL: Self = Self(0b1_1111);
+    /// Reads see everything that was acknowledged before them, whichever node of a cluster is asked. Without it nodes that
+    /// do not lead answer with what they have. Not part of [`Self::ALL`], and never asked for by clients of other makes.
+    pub const LINEARIZABLE_READS: Self = Self(1 << 16);
+    /// Everything that a server agrees to.
+    const KNOWN: Self = Self(Self::ALL.0 | Self::LINEARIZABLE_READS.0);
 
     /// Whether every member of `other` is a member.
     #[must_use]
@@ -343,7 +348,7 @@ pub fn negotiate(client: &ClientHello, policy: &ServerPolicy, server_id: ServerI
     if client.max_frame_len < MAX_FRAME_LEN_MIN {
         return ServerHello::rejected(WireError::NegotiationFailed("max_frame_len is below 64 bytes"));
     }
-    let accepted = client.supported_capabilities.intersection(Capabilities::ALL);
+    let accepted = client.supported_capabilities.intersection(Capabilities::KNOWN);
     let zstd = policy.compression == Compression::Zstd
         && client.desired_compression == Compression::Zstd
         && accepted.contains(Capabilities::ZSTD);

@@ -211,12 +211,14 @@ pub(crate) struct Flags {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) transaction_max_seconds: u64,
 
-    /// Part this node takes in a cluster.
+    /// Part this node takes in a cluster. `leader` and `follower` mean the same where --cluster-peers is given: the nodes
+    /// elect their leader. Without a list `leader` founds a cluster of one, and `follower` waits for CLUSTER JOIN.
     #[arg(long, env = "VAYLIX_REPLICATION_ROLE", value_enum, default_value_t = Role::Standalone,
           help_heading = CLUSTER)]
     pub(crate) replication_role: Role,
 
-    /// Name of this node in status reports [default: made on the first start and kept].
+    /// Name of this node: in status reports, and in the list of a cluster, where it is needed [default: made on the
+    /// first start and kept].
     #[arg(long, env = "VAYLIX_NODE_ID", help_heading = CLUSTER)]
     pub(crate) node_id: Option<String>,
 
@@ -229,6 +231,71 @@ pub(crate) struct Flags {
     #[arg(long, env = "VAYLIX_WRITE_ACK_MODE", value_enum, default_value_t = AckMode::Replica,
           help_heading = CLUSTER)]
     pub(crate) write_ack_mode: AckMode,
+
+    /// The nodes that form the cluster, this one included: `node_id@host:port`, comma separated or given several times,
+    /// the same on every node. Once the cluster exists, only places to look for it.
+    #[arg(long, env = "VAYLIX_CLUSTER_PEERS", value_delimiter = ',', help_heading = CLUSTER)]
+    pub(crate) cluster_peers: Vec<String>,
+
+    /// File with the secret that the nodes of the cluster prove to each other: at least 16 bytes, the same on every
+    /// node. VAYLIX_CLUSTER_SECRET can hold the secret itself instead.
+    #[arg(long, env = "VAYLIX_CLUSTER_SECRET_FILE", help_heading = CLUSTER)]
+    pub(crate) cluster_secret_file: Option<PathBuf>,
+
+    /// `host:port` that the other nodes and clients reach this one at [default: what --cluster-peers says of it].
+    #[arg(long, env = "VAYLIX_REPLICATION_ADVERTISE_ADDR", help_heading = CLUSTER)]
+    pub(crate) replication_advertise_addr: Option<String>,
+
+    /// What reads on the leader see. `linearizable`: everything acknowledged before them, anywhere. `local`: what this
+    /// node has, without asking the others whether it still leads.
+    #[arg(long, env = "VAYLIX_READ_CONSISTENCY", value_enum, default_value_t = ReadConsistency::Linearizable,
+          help_heading = CLUSTER)]
+    pub(crate) read_consistency: ReadConsistency,
+
+    /// Milliseconds that a write waits for the other nodes before its outcome is called unknown.
+    #[arg(long, env = "VAYLIX_REPLICATION_ACK_TIMEOUT_MS", default_value_t = 5_000, help_heading = CLUSTER,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) replication_ack_timeout_ms: u64,
+
+    /// Milliseconds between a leader's heartbeats.
+    #[arg(long, env = "VAYLIX_REPLICATION_HEARTBEAT_INTERVAL_MS", default_value_t = 100, help_heading = CLUSTER,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) replication_heartbeat_interval_ms: u64,
+
+    /// Shortest silence of a leader, in milliseconds, after which another node stands for election.
+    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MIN_MS", default_value_t = 500, help_heading = CLUSTER,
+          value_parser = clap::value_parser!(u64).range(10..))]
+    pub(crate) replication_election_timeout_min_ms: u64,
+
+    /// Longest such silence, in milliseconds.
+    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MAX_MS", default_value_t = 1_000, help_heading = CLUSTER,
+          value_parser = clap::value_parser!(u64).range(10..))]
+    pub(crate) replication_election_timeout_max_ms: u64,
+
+    /// Seconds of silence after which status reports call a node stale.
+    #[arg(long, env = "VAYLIX_REPLICATION_STALE_AFTER_SECONDS", default_value_t = 15, help_heading = CLUSTER)]
+    pub(crate) replication_stale_after_seconds: u64,
+
+    /// With --replication-password, takes the place of a secret that is not given. No user of that name is needed
+    /// [default: the value of --user].
+    #[arg(long, env = "VAYLIX_REPLICATION_USER", help_heading = CLUSTER)]
+    pub(crate) replication_user: Option<String>,
+
+    /// The password to that; the same on every node. A secret file is better.
+    #[arg(long, env = "VAYLIX_REPLICATION_PASSWORD", hide_env_values = true, help_heading = CLUSTER)]
+    pub(crate) replication_password: Option<String>,
+
+    /// Accepted and without effect: nodes find their leader by themselves.
+    #[arg(long, env = "VAYLIX_REPLICATION_UPSTREAM", help_heading = CLUSTER, hide = true)]
+    pub(crate) replication_upstream: Option<String>,
+
+    /// Accepted and without effect: the leader sends entries as they come.
+    #[arg(long, env = "VAYLIX_REPLICATION_POLL_INTERVAL_MS", help_heading = CLUSTER, hide = true)]
+    pub(crate) replication_poll_interval_ms: Option<u64>,
+
+    /// Accepted and without effect: messages to other nodes are bounded by bytes.
+    #[arg(long, env = "VAYLIX_REPLICATION_FETCH_BATCH_SIZE", help_heading = CLUSTER, hide = true)]
+    pub(crate) replication_fetch_batch_size: Option<usize>,
 
     #[command(flatten)]
     pub(crate) not_available: NotAvailable,
@@ -399,30 +466,6 @@ pub(crate) struct NotAvailable {
     tls_key: Option<PathBuf>,
     #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", help_heading = REFUSED)]
     tls_client_ca: Option<PathBuf>,
-    #[arg(long, env = "VAYLIX_CLUSTER_PEERS", help_heading = REFUSED)]
-    cluster_peers: Vec<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_ADVERTISE_ADDR", help_heading = REFUSED)]
-    replication_advertise_addr: Option<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_UPSTREAM", help_heading = REFUSED)]
-    replication_upstream: Option<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_USER", help_heading = REFUSED)]
-    replication_user: Option<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_PASSWORD", hide_env_values = true, help_heading = REFUSED)]
-    replication_password: Option<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_ACK_TIMEOUT_MS", help_heading = REFUSED)]
-    replication_ack_timeout_ms: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_POLL_INTERVAL_MS", help_heading = REFUSED)]
-    replication_poll_interval_ms: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_FETCH_BATCH_SIZE", help_heading = REFUSED)]
-    replication_fetch_batch_size: Option<usize>,
-    #[arg(long, env = "VAYLIX_REPLICATION_STALE_AFTER_SECONDS", help_heading = REFUSED)]
-    replication_stale_after_seconds: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_HEARTBEAT_INTERVAL_MS", help_heading = REFUSED)]
-    replication_heartbeat_interval_ms: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MIN_MS", help_heading = REFUSED)]
-    replication_election_timeout_min_ms: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MAX_MS", help_heading = REFUSED)]
-    replication_election_timeout_max_ms: Option<u64>,
 }
 
 /// Name of the administrator when none is configured.
@@ -479,6 +522,13 @@ pub(crate) enum Role {
     Follower,
 }
 
+/// What reads on a leader see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReadConsistency {
+    Linearizable,
+    Local,
+}
+
 /// How many nodes must have a write before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AckMode {
@@ -506,6 +556,8 @@ pub(crate) struct Given {
     pub(crate) user_configured: bool,
     /// Whether the password was.
     pub(crate) password_configured: bool,
+    /// Whether the part in a cluster was.
+    pub(crate) role_configured: bool,
     /// The first setting that was given although its feature does not exist, as the operator wrote it.
     pub(crate) refused: Option<String>,
 }
@@ -537,11 +589,8 @@ fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap
         .find_map(|argument| argument.get_long().map(|long| format!("--{long}")));
     let (user_configured, password_configured) = (given("user"), given("password"));
     let flags = Flags::from_arg_matches(&matches)?;
-    let refused = match flags.replication_role {
-        Role::Standalone => refused,
-        Role::Leader | Role::Follower => refused.or_else(|| Some("--replication-role".to_owned())),
-    };
-    Ok(Given { flags, user_configured, password_configured, refused })
+    let role_configured = given("replication_role");
+    Ok(Given { flags, user_configured, password_configured, role_configured, refused })
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -577,16 +626,13 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_refused_by_name() {
-        for (arguments, name) in [
-            (vec!["--ssl"], "--ssl"),
-            (vec!["--tls-cert", "x"], "--tls-cert"),
-            (vec!["--cluster-peers", "a@b:1"], "--cluster-peers"),
-            (vec!["--replication-role", "leader"], "--replication-role"),
-        ] {
+        for (arguments, name) in [(vec!["--ssl"], "--ssl"), (vec!["--tls-cert", "x"], "--tls-cert")] {
             assert_eq!(parse(&arguments).unwrap().refused.as_deref(), Some(name), "{arguments:?}");
         }
         assert_eq!(parse(&["--ssl", "false"]).unwrap().refused, None);
-        assert_eq!(parse(&["--replication-role", "standalone"]).unwrap().refused, None);
+        let given = parse(&["--replication-role", "leader", "--cluster-peers", "a@b:1,c@d:2"]).unwrap();
+        assert_eq!(given.refused, None);
+        assert_eq!(given.flags.cluster_peers, ["a@b:1", "c@d:2"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -10,21 +11,26 @@ use tracing::{info, warn};
 use vaylix_access::{
     Administrator, Authentication, Door, Limits, Lockout, Rate, Report, Secret, Settings, audit,
 };
-use vaylix_consensus::Node;
+use vaylix_consensus::{ClusterConfig, NoPeers, Node, PeerTransport};
+use vaylix_dataplane::peers::Transport;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
 use vaylix_engine::{BackupDir, Kek};
 use vaylix_proto::Text;
-use vaylix_proto::frame::FRAME_LEN_MAX;
+use vaylix_proto::frame::{Compression, FRAME_LEN_MAX};
 
+use crate::cluster::{self, Cluster};
 use crate::error::ServerError;
-use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, SECONDS_PER_DAY, WalSync};
+use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, ReadConsistency, SECONDS_PER_DAY, WalSync};
 use crate::kek::Source;
 use crate::signals::Signals;
 
 /// Replies of at least this many bytes are compressed, where compression was negotiated.
 const COMPRESSION_THRESHOLD_BYTES: usize = 1024;
+
+/// How long a leader that is told to stop waits for another one to take over.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Random bytes in a generated password.
 const GENERATED_PASSWORD_BYTES: usize = 18;
@@ -35,6 +41,8 @@ pub(crate) struct Config {
     credentials: Credentials,
     /// Whether only this machine reaches the listener.
     loopback: bool,
+    /// `None` for a node that is alone.
+    cluster: Option<Cluster>,
 }
 
 /// Where the administrator's credentials come from.
@@ -58,6 +66,7 @@ impl Config {
         if let Some(name) = given.refused {
             return Err(ServerError::Arguments(format!("{name} is not available in this release")));
         }
+        let cluster = Cluster::check(&given.flags, given.role_configured)?;
         let loopback = given.flags.bind == "localhost"
             || given.flags.bind.parse().is_ok_and(|address: IpAddr| address.is_loopback());
         let credentials = if given.flags.disable_auth {
@@ -71,10 +80,16 @@ impl Config {
             ));
         } else if loopback {
             Credentials::Default
+        } else if cluster.is_some() {
+            // Every node would make up another one.
+            return Err(ServerError::Arguments(
+                "a cluster on a listener beyond loopback needs --user and --password, the same on every node"
+                    .to_owned(),
+            ));
         } else {
             Credentials::Generated(generate_password()?)
         };
-        Ok(Self { flags: given.flags, credentials, loopback })
+        Ok(Self { flags: given.flags, credentials, loopback, cluster })
     }
 
     fn authentication(&self) -> Authentication {
@@ -91,7 +106,7 @@ impl Config {
         Authentication::Required { administrator, accepts_well_known }
     }
 
-    fn node(&self, kek: Option<Kek>) -> vaylix_consensus::Config {
+    fn node(&self, kek: Option<Kek>, cluster: Option<ClusterConfig>) -> vaylix_consensus::Config {
         let flags = &self.flags;
         let mut config = vaylix_consensus::Config::new(&flags.data_dir);
         config.kek = kek;
@@ -109,8 +124,14 @@ impl Config {
             age_ms: flags.pitr_retain_seconds.saturating_mul(1000),
             bytes: flags.pitr_retain_bytes,
         };
+        config.timing = cluster::timing(flags);
+        config.cluster = cluster;
         config.sweep_interval = Duration::from_secs(flags.expiration_sweep_interval_seconds);
         config
+    }
+
+    fn peer_compression(&self) -> Compression {
+        if self.flags.disable_compression { Compression::None } else { Compression::Zstd }
     }
 
     fn key_age_max(&self) -> Option<Duration> {
@@ -166,17 +187,22 @@ impl Config {
         self.flags.backup_dir.clone().unwrap_or_else(|| self.flags.data_dir.join("backups"))
     }
 
-    fn report(&self, address: SocketAddr, backups: &BackupDir) -> Report {
+    fn report(&self, address: SocketAddr, cluster: Option<&ClusterConfig>, backups: &BackupDir) -> Report {
         let flags = &self.flags;
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             git_sha: env!("VAYLIX_GIT_SHA").to_owned(),
             data_dir: flags.data_dir.clone(),
             backup_dir: backups.path().to_owned(),
-            node_id: flags.node_id.clone(),
+            node_id: cluster.map(|cluster| cluster.name.clone()).or_else(|| flags.node_id.clone()),
             group_id: flags.replication_group_id.clone(),
             write_ack_mode: flags.write_ack_mode.name().to_owned(),
-            advertise_addr: address.to_string(),
+            advertise_addr: match cluster {
+                Some(cluster) => cluster.address.clone(),
+                None => flags.replication_advertise_addr.clone().unwrap_or_else(|| address.to_string()),
+            },
+            local_reads: flags.read_consistency == ReadConsistency::Local,
+            stale_after: Duration::from_secs(flags.replication_stale_after_seconds),
             wal_sync_policy: flags.wal_sync.name().to_owned(),
             wal_segment_size_bytes: flags.wal_segment_size_bytes,
             wal_retain_segments: flags.wal_retain_segments,
@@ -220,9 +246,17 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     let socket = bind(&config.flags.bind, config.flags.port).await?;
     let address = socket.local_addr().map_err(BindError::from)?;
 
+    let in_cluster = match &config.cluster {
+        Some(cluster) => Some(cluster.config(&config.flags, address)?),
+        None => None,
+    };
+    let transport: Arc<dyn PeerTransport> = match &config.cluster {
+        Some(cluster) => Arc::new(Transport::new(cluster.secret.clone(), config.peer_compression())),
+        None => Arc::new(NoPeers),
+    };
     // A long recovery is not waited for.
     let node = tokio::select! {
-        node = Node::start(config.node(kek)) => node.map_err(ServerError::Start)?,
+        node = Node::start_among(config.node(kek, in_cluster.clone()), transport) => node.map_err(ServerError::Start)?,
         signal = signals.stop() => {
             info!(signal, "stopped before the server was ready; the data is as it was, and the next start recovers it");
             return Ok(Ended::BeforeReady);
@@ -230,7 +264,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     };
     let backups =
         BackupDir::open_or_create(&config.backup_dir(), node.data_dir()).map_err(ServerError::Storage)?;
-    let report = config.report(address, &backups);
+    let report = config.report(address, in_cluster.as_ref(), &backups);
     let settings = Settings {
         authentication: config.authentication(),
         lockout: config.lockout(),
@@ -249,11 +283,14 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
         idle_timeout: config.flags.idle_timeout_seconds.map(Duration::from_secs),
         compression: !config.flags.disable_compression,
         log_requests: config.flags.log_requests,
+        peers: config.cluster.as_ref().and_then(|cluster| Some((cluster.secret.clone(), node.desk()?))),
         ..ListenerSettings::default()
     };
+    let leading = node.clone();
     let stop = async move {
         let signal = signals.stop().await;
         info!(signal, "shutdown signal received");
+        hand_over(&leading).await;
     };
     let drained = socket.listen(door.clone(), settings).serve(stop).await;
     if drained.aborted > 0 {
@@ -266,6 +303,20 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     }
     info!("stopped");
     Ok(Ended::Cleanly)
+}
+
+/// Gives the office of the leader to another node before this one stops, so that the others need not miss it first.
+async fn hand_over(node: &Node) {
+    if node.desk().is_none() || !node.leads() {
+        return;
+    }
+    match tokio::time::timeout(HAND_OVER_TIME_MAX, node.hand_over()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "stopping as leader: the others elect another one"),
+        Err(_elapsed) => {
+            warn!("stopping as leader, which nobody took over in time: the others elect another one")
+        }
+    }
 }
 
 /// Allows as many open files as the system permits: each connection takes one.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{
-    BasicNode, EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError, StoredMembership,
-    Vote,
+    EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError, StoredMembership, Vote,
 };
 use tempfile::TempDir;
 use vaylix_engine::keyring::Keyring;
@@ -21,7 +20,7 @@ use super::log_store::LogStore;
 use super::machine::{Machine, Meta};
 use super::snapshot_file::Older;
 use super::state_machine::{Builder, StateMachine};
-use super::{Applied, Image, TypeConfig};
+use super::{Applied, Image, Member, TypeConfig};
 use crate::gate::Gate;
 use crate::identity::{ClusterId, Identity, NodeId};
 
@@ -140,7 +139,7 @@ impl RaftStateMachine<TypeConfig> for Gapless {
 
     async fn applied_state(
         &mut self,
-    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, BasicNode>), StorageError<u64>> {
+    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, Member>), StorageError<u64>> {
         self.inner.applied_state().await
     }
 

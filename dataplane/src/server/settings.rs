@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use vaylix_access::peers::Desk;
 use vaylix_proto::frame::FRAME_LEN_MAX;
 
+use crate::peers::ClusterSecret;
+
 /// How the listener treats its connections. The limits on requests are the door's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Sessions served at once, counted from the completed hello.
     pub sessions_max: usize,
@@ -28,6 +31,8 @@ pub struct Settings {
     /// The TLS configuration for new connections; none: plaintext. A new value counts from the next
     /// connection on.
     pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    /// Who answers other nodes, and by what they are known; none: nobody, as on a node that is alone.
+    pub peers: Option<(ClusterSecret, Desk)>,
 }
 
 impl Default for Settings {
@@ -42,6 +47,7 @@ impl Default for Settings {
             frame_len_max: FRAME_LEN_MAX,
             log_requests: false,
             tls: None,
+            peers: None,
         }
     }
 }
