@@ -227,6 +227,38 @@ mod tests {
     }
 
     #[test]
+    fn an_office_among_others_needs_no_open_gate() {
+        let gate = Gate::new(ME);
+        gate.membership(0, false);
+        gate.voting(MINE);
+        assert_eq!(gate.office(), None, "it may not know yet what was acknowledged before");
+        gate.applied(MINE);
+        assert_eq!(gate.office(), Some(MINE));
+        assert!(!gate.is_open());
+        gate.voting(Leadership { term: 4, node: 0 });
+        assert_eq!(gate.office(), None, "given up");
+        gate.applied(MINE);
+        assert_eq!(gate.office(), None);
+    }
+
+    #[tokio::test]
+    async fn the_log_waits_for_the_snapshot_that_covers_it_and_for_no_other() {
+        let arrival = Arrival::default();
+        assert!(arrival.covers(5).await, "none is expected");
+        arrival.expect(10);
+        assert!(arrival.covers(11).await, "that is not what it covers");
+        let waits = arrival.covers(9);
+        let mut waits = std::pin::pin!(waits);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::future::Future::poll(waits.as_mut(), &mut context).is_pending());
+        arrival.stored(10);
+        assert!(waits.await);
+        arrival.expect(20);
+        arrival.failed();
+        assert!(!arrival.covers(15).await, "and never will");
+    }
+
+    #[test]
     fn shut_is_final() {
         let gate = leading();
         gate.shut();

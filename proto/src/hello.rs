@@ -57,7 +57,8 @@ impl Capabilities {
     /// Everything that a client asks for which has no special wish.
     pub const ALL: Self = Self(0b1_1111);
     /// Reads see everything that was acknowledged before them, whichever node of a cluster is asked. Without it nodes that
-    /// do not lead answer with what they have. Not part of [`Self::ALL`], and never asked for by clients of other makes.
+    /// do not lead answer with what they have. Not part of [`Self::ALL`], and agreed to only with a client that claims no
+    /// capability beyond those named here.
     pub const LINEARIZABLE_READS: Self = Self(1 << 16);
     /// Everything that a server agrees to.
     const KNOWN: Self = Self(Self::ALL.0 | Self::LINEARIZABLE_READS.0);
@@ -348,7 +349,10 @@ pub fn negotiate(client: &ClientHello, policy: &ServerPolicy, server_id: ServerI
     if client.max_frame_len < MAX_FRAME_LEN_MIN {
         return ServerHello::rejected(WireError::NegotiationFailed("max_frame_len is below 64 bytes"));
     }
-    let accepted = client.supported_capabilities.intersection(Capabilities::KNOWN);
+    let offered = client.supported_capabilities;
+    // Who claims capabilities that nobody has defined is taken at its word only for those that every server has had.
+    let common = if Capabilities::KNOWN.contains(offered) { Capabilities::KNOWN } else { Capabilities::ALL };
+    let accepted = offered.intersection(common);
     let zstd = policy.compression == Compression::Zstd
         && client.desired_compression == Compression::Zstd
         && accepted.contains(Capabilities::ZSTD);

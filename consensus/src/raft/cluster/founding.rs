@@ -22,6 +22,8 @@ use crate::transport::Peer;
 
 /// How often the others are asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How often a member looks whether the membership has it as it is.
+const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(2);
 /// What keeps the node from its cluster is said again after so many rounds.
 const SAY_EVERY: u32 = 50;
 
@@ -41,15 +43,37 @@ pub(super) async fn run(cluster: Cluster) {
         rounds = rounds.wrapping_add(1);
         sleep(ASK_EVERY).await;
     }
-    // A node that was alone so far has no name and no address in its membership.
-    let mut office = cluster.0.gate.watch_office();
     loop {
-        drop(office.wait_for(Option::is_some).await);
-        match cluster.introduce_itself().await {
-            Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "the membership still has the former address"),
+        if let Err(obstacle) = settle(&cluster).await {
+            tracing::debug!("the membership is not yet as it is to be: {obstacle}");
         }
-        sleep(ASK_EVERY).await;
+        sleep(LOOK_AGAIN_EVERY).await;
+    }
+}
+
+/// Sees to it that the membership has this node as it is: under its name and address if it was alone so far, and in the
+/// place of its former self, which the leader that took it in may not have come to.
+async fn settle(cluster: &Cluster) -> Result<(), String> {
+    if cluster.0.gate.office().is_some() {
+        return cluster.introduce_itself().await;
+    }
+    let members = cluster.members();
+    let own = cluster.id();
+    let is_learner = members.iter().any(|listed| listed.node == own && !listed.voter);
+    let is_replacing = members
+        .iter()
+        .any(|listed| listed.node != own && listed.voter && listed.member.name == cluster.0.config.name);
+    if !is_learner || !is_replacing {
+        return Ok(());
+    }
+    let leader = cluster.leader().and_then(|id| members.into_iter().find(|listed| listed.node == id));
+    let leader = leader.ok_or("there is no leader")?;
+    let question = Ask::Rejoin { node: own, member: cluster.as_member() };
+    match cluster.ask(&peer(leader.node, &leader.member), &question).await {
+        Ok(Told::Done) => Ok(()),
+        Ok(Told::Not(reason)) => Err(reason),
+        Ok(_) => Err(AskError::Nonsense.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -384,3 +384,63 @@ async fn beat(cluster: Cluster, leadership: Leadership, node: u64, member: Membe
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Leadership = Leadership { term: 3, node: 1 };
+
+    fn led(voters: &[&[u64]], peers: &[u64]) -> Pulse {
+        let pulse = Pulse::default();
+        let voters = voters.iter().map(|config| config.iter().copied().collect()).collect();
+        pulse.begin(Some(ME), voters, &peers.iter().copied().collect());
+        pulse
+    }
+
+    fn confirmed(pulse: &Pulse) -> u64 {
+        pulse.confirmed.borrow().ticket
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_confirmed_by_a_majority_and_not_before() {
+        let pulse = led(&[&[1, 2, 3, 4, 5]], &[2, 3, 4, 5]);
+        let now = Instant::now();
+        pulse.answered(ME, 1, 2, 7, now);
+        assert_eq!(confirmed(&pulse), 0, "two of five");
+        pulse.answered(ME, 1, 3, 5, now);
+        assert_eq!(confirmed(&pulse), 5, "three of five have seen the fifth, two the seventh");
+        pulse.answered(ME, 1, 4, 9, now);
+        assert_eq!(confirmed(&pulse), 7);
+    }
+
+    #[tokio::test]
+    async fn both_configurations_of_a_change_must_agree() {
+        let pulse = led(&[&[1, 2, 3], &[1, 4, 5]], &[2, 3, 4, 5]);
+        let now = Instant::now();
+        pulse.answered(ME, 1, 2, 4, now);
+        pulse.answered(ME, 1, 3, 4, now);
+        assert_eq!(confirmed(&pulse), 0, "all of the one are none of the other");
+        pulse.answered(ME, 1, 5, 3, now);
+        assert_eq!(confirmed(&pulse), 3);
+    }
+
+    #[tokio::test]
+    async fn answers_to_another_leadership_and_of_those_without_a_vote_prove_nothing() {
+        let pulse = led(&[&[1, 2, 3]], &[2, 3, 9]);
+        let now = Instant::now();
+        pulse.answered(Leadership { term: 2, node: 1 }, 1, 2, 4, now);
+        pulse.answered(ME, 1, 9, 4, now);
+        assert_eq!(confirmed(&pulse), 0);
+        pulse.answered(ME, 1, 2, 4, now);
+        assert_eq!(confirmed(&pulse), 4);
+        pulse.begin(
+            Some(Leadership { term: 4, node: 1 }),
+            vec![BTreeSet::from([1, 2, 3])],
+            &BTreeSet::from([2, 3]),
+        );
+        assert!(!pulse.is_proved(ME, Duration::from_secs(60)));
+        pulse.answered(ME, 1, 3, 8, now);
+        assert_eq!(confirmed(&pulse), 4, "late, for an office that is over");
+    }
+}
