@@ -230,6 +230,8 @@ impl Connection {
         if !self.usable || !self.in_flight.is_empty() {
             return;
         }
+        // On a runtime of one thread the end shows only after the runtime has looked at its sockets.
+        tokio::task::yield_now().await;
         let looked = poll_fn(|cx| match pin!(self.fill()).poll(cx) {
             Poll::Ready(filled) => Poll::Ready(filled),
             Poll::Pending => Poll::Ready(Ok(())),
