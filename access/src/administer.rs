@@ -82,8 +82,8 @@ impl Door {
         else {
             return Ok(String::new());
         };
-        if !password::is_strong(password) {
-            return Err(refusal::weak_password());
+        if let Some(missing) = password::weakness(password) {
+            return Err(refusal::weak_password(missing));
         }
         if let (Some(change), Some(who)) = (Change::of(&pass.command, ""), &pass.who) {
             let policy = self.rules()?;

@@ -25,6 +25,8 @@ pub(crate) struct Pass {
     /// The access revision the decision rests on.
     pub(crate) revision: u64,
     pub(crate) way: Way,
+    /// Whether a read must see everything acknowledged, also where another node leads.
+    pub(crate) fresh: bool,
 }
 
 /// How a command is carried out.

@@ -29,9 +29,9 @@ impl Door {
     /// BACKUP TO: the whole keyspace as a document, and its manifest, in the backup directory.
     pub(crate) async fn backup_to(&self, path: &Text) -> Result<Reply, ErrorReply> {
         let View { reader, now_ms } = self.0.node.read().await.map_err(unreadable)?;
-        let path = path.clone();
+        let (path, shown) = (path.clone(), path);
         let write = move |dir: &BackupDir, stop: &AtomicBool| dir.write(&path, &reader.root(), now_ms, stop);
-        self.with_files(Purpose::Verify, write).await?;
+        self.with_files(shown, Purpose::Verify, write).await?;
         Ok(Reply::Ok)
     }
 
@@ -51,7 +51,7 @@ impl Door {
     pub(crate) async fn restore_from(&self, mut pass: Pass, path: &Text) -> Result<Reply, ErrorReply> {
         let (pair, checked) = self.checked(path, Purpose::Restore).await?;
         let mut restoration = self.0.node.begin_restore().await;
-        let restored = match self.prepare(&mut restoration, pair, checked).await {
+        let restored = match self.prepare(&mut restoration, path, pair, checked).await {
             Ok(()) => self.commit_restore(&restoration, &mut pass).await,
             Err(refusal) => Err(refusal),
         };
@@ -67,11 +67,12 @@ impl Door {
     async fn prepare(
         &self,
         restoration: &mut Restoration,
+        path: &Text,
         pair: Pair,
         checked: Checked,
     ) -> Result<(), ErrorReply> {
         let (parts, mut received) = mpsc::channel(PARTS_AHEAD_MAX);
-        let read = self.with_files(Purpose::Restore, move |_, stop| {
+        let read = self.with_files(path, Purpose::Restore, move |_, stop| {
             let mut cutter = Cutter { parts, part: Vec::new(), bytes: 0 };
             let is_complete = pair.entries(&checked, stop, |entry| cutter.add(entry))?;
             if is_complete && cutter.finish() { Ok(()) } else { Err(BackupError::Stopped) }
@@ -103,8 +104,8 @@ impl Door {
 
     /// Opens a backup and checks all of it.
     async fn checked(&self, path: &Text, purpose: Purpose) -> Result<(Pair, Checked), ErrorReply> {
-        let (path, now_ms) = (path.clone(), self.0.node.local().now_ms);
-        self.with_files(purpose, move |dir, stop| {
+        let (shown, path, now_ms) = (path, path.clone(), self.0.node.local().now_ms);
+        self.with_files(shown, purpose, move |dir, stop| {
             let pair = dir.open(&path)?;
             if purpose == Purpose::Verify && !pair.has_manifest() {
                 pair.check(now_ms, stop)?;
@@ -116,16 +117,25 @@ impl Door {
         .await
     }
 
-    /// Does something with the backup directory when its turn comes.
+    /// Does something with a backup when its turn comes. What goes wrong is told with its path, as the client gave it.
     async fn with_files<T: Send + 'static>(
         &self,
+        path: &Text,
         purpose: Purpose,
         work: impl FnOnce(&BackupDir, &AtomicBool) -> Result<T, BackupError> + Send + 'static,
     ) -> Result<T, ErrorReply> {
         let waiting = Waiting::default();
         let (dir, stop) = (self.0.backups.clone(), Arc::clone(&waiting.0));
         let done = self.0.backup_files.run_in_background("backup", move || work(&dir, &stop)).await?;
-        done.map_err(|error| refused_document(error.code(purpose), error.message(purpose)))
+        done.map_err(|error| {
+            let message = match error {
+                BackupError::Io(_) | BackupError::Document(_) => {
+                    format!("{}: {path}", error.message(purpose))
+                }
+                _ => error.message(purpose),
+            };
+            refused_document(error.code(purpose), message)
+        })
     }
 }
 

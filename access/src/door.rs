@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
-use vaylix_consensus::{Node, Payload, Proposal, ProposeError, Role};
+use vaylix_consensus::{Node, Payload, Proposal, ProposeError};
 use vaylix_engine::BackupDir;
 use vaylix_engine::state::{Reader, Root};
 use vaylix_proto::{Code, Command, ErrorReply, Reply};
@@ -34,6 +34,9 @@ use crate::subject::Subject;
 use crate::ticket::{Answer, Ticket, Visitor};
 use crate::tls::Tls;
 use crate::turns::Turns;
+
+/// The pause after the administrator could not be stored.
+const BOOTSTRAP_RETRY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The one door to a node. Cloning gives another handle to the same door.
 #[derive(Clone)]
@@ -64,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) audit: audit::Log,
     pub(crate) tls: Tls,
     policy: ArcSwap<Policy>,
+    /// The work that waits for this node to lead.
+    bootstrapping: Mutex<Option<tokio::task::AbortHandle>>,
     /// Whether opening the door created the configured administrator, or gave it the configured password.
     administrator_taken_over: AtomicBool,
     /// Held while the policy is read anew, so that it only moves forward.
@@ -133,6 +138,7 @@ impl Door {
             audit,
             tls: Tls::default(),
             policy: ArcSwap::default(),
+            bootstrapping: Mutex::default(),
             administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -140,8 +146,10 @@ impl Door {
             node,
         }));
         door.read_policy()?;
-        if let Some(administrator) = administrator {
-            door.bootstrap(&administrator).await?;
+        match administrator {
+            Some(administrator) if door.0.node.desk().is_some() => door.bootstrap_in_office(administrator),
+            Some(administrator) => door.bootstrap(&administrator).await?,
+            None => {}
         }
         Ok(door)
     }
@@ -167,6 +175,9 @@ impl Door {
 
     /// Writes the rest of the audit log and closes it. Call it when nobody is served any more.
     pub async fn close(&self) {
+        if let Some(task) = self.0.bootstrapping.lock().take() {
+            task.abort();
+        }
         let audit = self.0.audit.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || audit.close()).await {
             tracing::error!(%error, "the audit log was not closed");
@@ -219,10 +230,10 @@ impl Door {
         if !self.0.requires_login {
             return Ok(Identity::anonymous(self.policy()?.revision()));
         }
-        let Some(attempt) = self.0.failures.attempt(user, peer.ip()).await else {
+        let attempt = self.0.failures.attempt(user, peer.ip()).await.map_err(|left| {
             self.0.counters.increment(Metric::LoginsLocked);
-            return Err(refusal::locked(user));
-        };
+            refusal::locked(user, left)
+        })?;
         let hash = self.policy()?.password_hash(user).map(str::to_owned);
         let is_right = self.0.hasher.verify(Secret::from(password), hash.clone()).await?;
         let is_acceptable = self.0.accepts_well_known || !is_well_known(user, password);
@@ -235,6 +246,10 @@ impl Door {
                 attempt.succeeded(now);
                 self.0.counters.increment(Metric::LoginsSucceeded);
                 Ok(identity)
+            }
+            _ if !self.0.node.is_informed() && hash.is_none() => {
+                // Perhaps the user is only not known here yet: no reason to count it against anybody.
+                Err(refusal::uninformed())
             }
             _ => {
                 let has_locked = attempt.failed(now);
@@ -313,7 +328,7 @@ impl Door {
         // DISCARD of an open transaction writes nothing: it needs no leader.
         let is_discarding = queued.is_some() && command == Command::Discard;
         if rule.leader_only && !is_discarding && !self.leads() {
-            check!(Err(refusal::not_leader()));
+            check!(Err(refusal::not_leader(self.0.node.leader().as_ref())));
         }
         match (&command, queued) {
             (Command::Multi, None) => return Ok(Admission::Begin(ticket.answer_at_once(Ok(Reply::Ok)))),
@@ -328,7 +343,7 @@ impl Door {
                 check!(Err(refusal::quota_exceeded()));
             }
             (_, Some(_)) if rule.in_transaction == InTransaction::Refused => {
-                check!(Err(refusal::unsupported()));
+                check!(Err(refusal::not_in_transaction()));
             }
             _ => {}
         }
@@ -338,7 +353,7 @@ impl Door {
             InTransaction::Queued => Way::Read,
             InTransaction::Immediate | InTransaction::Refused => Way::Other,
         };
-        let pass = Pass { command, who: who.cloned(), revision, way };
+        let pass = Pass { command, who: who.cloned(), revision, way, fresh: visitor.reads_fresh() };
         let admitted = Admitted { pass, ticket };
         Ok(if queued.is_some() { Admission::Queue(admitted) } else { Admission::Run(admitted) })
     }
@@ -403,6 +418,25 @@ impl Door {
         Ok(())
     }
 
+    /// Takes the administrator over as soon as this node leads its cluster, which need not ever be.
+    fn bootstrap_in_office(&self, administrator: Administrator) {
+        let door = self.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                door.0.node.led().await;
+                match door.bootstrap(&administrator).await {
+                    Ok(()) if door.leads() => return,
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "the configured administrator was not taken over; trying again");
+                        tokio::time::sleep(BOOTSTRAP_RETRY_EVERY).await;
+                    }
+                }
+            }
+        });
+        *self.0.bootstrapping.lock() = Some(task.abort_handle());
+    }
+
     async fn bootstrap(&self, administrator: &Administrator) -> Result<(), OpenError> {
         if !self.leads() || !self.is_bootstrap_due(administrator).await? {
             return Ok(());
@@ -440,7 +474,7 @@ impl Door {
 
     /// Whether this node takes writes. A lone node proves it without looking further.
     fn leads(&self) -> bool {
-        self.0.node.try_read().is_some() || self.0.node.status().role == Role::Leader
+        self.0.node.try_read().is_some() || self.0.node.leads()
     }
 
     /// Proposes edits that were computed at `revision`.

@@ -19,7 +19,7 @@ impl Entries {
     }
 
     /// Adds the value, or the word that says that there is none.
-    pub(crate) fn add_or_none(&mut self, name: &'static str, value: Option<impl Display>) -> &mut Self {
+    pub(crate) fn add_or_none(&mut self, name: impl Into<Text>, value: Option<impl Display>) -> &mut Self {
         match value {
             Some(value) => self.add(name, value),
             None => self.add(name, NONE),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use bytes::Bytes;
-use vaylix_consensus::{Payload, Proposal, ProposeError, ReadError};
+use vaylix_consensus::{Payload, Proposal, ProposeError, ReadError, View};
 use vaylix_engine::state::{Allowance, Exceeded, Root};
 use vaylix_proto::{Code, Command, Dump, ErrorReply, Reply, ScanPage, Text};
 
@@ -56,7 +56,7 @@ impl Door {
         if let Command::Ping { message } = &pass.command {
             return Some(Ok(pong(message.as_ref())));
         }
-        let view = self.0.node.try_read()?;
+        let view = self.view_now(pass.fresh)?;
         if is_point_read(&pass.command) {
             self.0.counters.increment(Metric::FastReads);
         }
@@ -68,6 +68,27 @@ impl Door {
             view.reader.query(&pass.command, view.now_ms, &mut allowance)
         };
         (answer != Err(Exceeded::Looks)).then(|| answered(answer, self.0.report.frame_len_max))
+    }
+
+    /// What a read sees, if that is known without waiting.
+    fn view_now(&self, fresh: bool) -> Option<View> {
+        let node = &self.0.node;
+        if fresh || !node.is_informed() {
+            return node.try_read();
+        }
+        if self.0.report.local_reads {
+            return Some(node.local());
+        }
+        node.try_read().or_else(|| node.follows().then(|| node.local()))
+    }
+
+    /// What a read sees.
+    async fn view(&self, fresh: bool) -> Result<View, ErrorReply> {
+        match self.view_now(fresh) {
+            Some(view) => Ok(view),
+            None if fresh => self.0.node.read_anywhere().await.map_err(unreadable),
+            None => self.0.node.read_here().await.map_err(unreadable),
+        }
     }
 
     /// The length of the value that a write answers because it replaces or removes it, as the keys are now; none
@@ -198,7 +219,7 @@ impl Door {
         if !looks_around && let Some(answer) = self.look_now(&pass) {
             return answer;
         }
-        let view = self.0.node.read().await.map_err(unreadable)?;
+        let view = self.view(pass.fresh).await?;
         if is_point_read(&pass.command) {
             self.0.counters.increment(Metric::SlowReads);
         }
@@ -215,7 +236,7 @@ impl Door {
 
     /// Answers a queue of reads from one state of the keys.
     async fn read_together(&self, queue: Vec<Pass>, bytes_max: usize) -> Result<Reply, ErrorReply> {
-        let view = self.0.node.read().await.map_err(unreadable)?;
+        let view = self.view(queue.iter().any(|pass| pass.fresh)).await?;
         let allowance = Allowance::bytes(bytes_max);
         if let Some(root) = view.reader.try_root() {
             let answer = look_together(&root, &queue, view.now_ms, allowance.with_looks(LOOKS_INLINE_MAX));
@@ -277,6 +298,11 @@ impl Door {
             | Command::RevokeRole { .. }
             | Command::GrantPermission { .. }
             | Command::RevokePermission { .. } => self.change(pass).await,
+            Command::ClusterJoin { .. }
+            | Command::ClusterRemove { .. }
+            | Command::PromoteFollower
+            | Command::PauseReplication
+            | Command::ResumeReplication => self.change_cluster(&pass.command).await,
             Command::MaintenanceOn => self.set_maintenance(pass, true).await,
             Command::MaintenanceOff => self.set_maintenance(pass, false).await,
             _ => Err(refusal::unavailable()),
@@ -367,17 +393,20 @@ pub(crate) fn refused(error: ProposeError) -> ErrorReply {
         }
         ProposeError::Failed(failure) => refusal::engine(failure.code(), failure),
         ProposeError::Stale => refusal::contended(),
-        ProposeError::NotLeader { .. } => refusal::not_leader(),
+        ProposeError::NotLeader { leader } => refusal::not_leader(leader.as_ref()),
         ProposeError::Closed => refusal::closed(),
         ProposeError::TooLarge { .. } => refusal::quota_exceeded(),
         ProposeError::NoRoom(_) => refusal::engine(error.code(), error),
         ProposeError::OutcomeUnknown => refusal::outcome_unknown(),
+        ProposeError::NoQuorum => refusal::no_quorum(),
+        ProposeError::NotOnAll { sequence } => refusal::not_on_all(sequence),
     }
 }
 
 pub(crate) fn unreadable(error: ReadError) -> ErrorReply {
     match error {
-        ReadError::NotLeader { .. } => refusal::not_leader(),
-        ReadError::Unconfirmed | ReadError::Closed => refusal::closed(),
+        ReadError::NotLeader { leader } => refusal::not_leader(leader.as_ref()),
+        ReadError::Unconfirmed => refusal::unconfirmed(),
+        ReadError::Closed => refusal::closed(),
     }
 }

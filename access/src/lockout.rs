@@ -114,8 +114,8 @@ pub(crate) enum Begin {
     Go(Attempt),
     /// Perhaps, when an attempt that is being checked has ended.
     Wait,
-    /// No.
-    Locked,
+    /// No, for so long.
+    Locked(Duration),
 }
 
 /// A password that is being checked. Dropped without a result, it counts as nothing.
@@ -146,15 +146,18 @@ impl Failures {
         self.rule
     }
 
-    /// Waits for a turn to try a password; none: the name is locked for this address.
-    pub(crate) async fn attempt(self: &Arc<Self>, user: &str, peer: IpAddr) -> Option<Attempt> {
+    /// Waits for a turn to try a password.
+    ///
+    /// # Errors
+    /// How long the name stays locked for this address.
+    pub(crate) async fn attempt(self: &Arc<Self>, user: &str, peer: IpAddr) -> Result<Attempt, Duration> {
         loop {
             // Before the look, so that no end is missed after it.
             let mut ended = std::pin::pin!(self.ended.notified());
             ended.as_mut().enable();
             match self.begin(user, peer, Instant::now()) {
-                Begin::Go(attempt) => return Some(attempt),
-                Begin::Locked => return None,
+                Begin::Go(attempt) => return Ok(attempt),
+                Begin::Locked(left) => return Err(left),
                 Begin::Wait => ended.await,
             }
         }
@@ -168,14 +171,14 @@ impl Failures {
         self.make_room(&mut tables, now);
         let record = tables.pairs.entry(pair).or_default();
         record.forget(now, self.rule.window);
-        if record.is_locked(now) {
-            return Begin::Locked;
+        if let Some(left) = record.locked_for(now) {
+            return Begin::Locked(left);
         }
         let failures_max = self.failures_max(record, is_braked, now);
         if record.failures >= failures_max {
             // The brake has been put on since the last failure.
             record.locked_until = now.checked_add(self.rule.duration);
-            return Begin::Locked;
+            return Begin::Locked(self.rule.duration);
         }
         if record.failures.saturating_add(record.in_flight) >= failures_max {
             return Begin::Wait;
@@ -253,7 +256,12 @@ impl Record {
     }
 
     fn is_locked(&self, now: Instant) -> bool {
-        self.locked_until.is_some_and(|until| now < until)
+        self.locked_for(now).is_some()
+    }
+
+    /// How long the lock goes on; `None` without one.
+    fn locked_for(&self, now: Instant) -> Option<Duration> {
+        self.locked_until?.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 
     fn is_meaningless(&self, now: Instant) -> bool {

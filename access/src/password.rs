@@ -25,12 +25,17 @@ const CONCURRENCY_MAX: usize = 4;
 /// Shortest password of CREATE USER and ALTER USER, in bytes.
 pub(crate) const LEN_MIN: usize = 12;
 
-/// The password policy of CREATE USER and ALTER USER: long enough, with an ASCII letter and an ASCII digit.
-pub(crate) fn is_strong(password: &str) -> bool {
+/// The password policy of CREATE USER and ALTER USER: long enough, with an ASCII letter and an ASCII digit. Every rule that
+/// the password breaks, in words; none for one that is accepted.
+pub(crate) fn weakness(password: &str) -> Option<String> {
     let bytes = password.as_bytes();
-    bytes.len() >= LEN_MIN
-        && bytes.iter().any(u8::is_ascii_alphabetic)
-        && bytes.iter().any(u8::is_ascii_digit)
+    let rules = [
+        (bytes.len() >= LEN_MIN, format!("at least {LEN_MIN} bytes")),
+        (bytes.iter().any(u8::is_ascii_alphabetic), "a letter from a to z".to_owned()),
+        (bytes.iter().any(u8::is_ascii_digit), "a digit".to_owned()),
+    ];
+    let broken: Vec<_> = rules.into_iter().filter(|(holds, _)| !holds).map(|(_, rule)| rule).collect();
+    (!broken.is_empty()).then(|| broken.join(" and "))
 }
 
 /// Makes and checks password hashes.
@@ -102,17 +107,25 @@ fn argon2() -> Argon2<'static> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Hasher, is_strong};
+    use super::{Hasher, weakness};
     use crate::secret::Secret;
     use vaylix_proto::Code;
 
     #[test]
     fn the_policy_counts_bytes_and_wants_letter_and_digit() {
         for strong in ["abcdefghijk1", "1éééééa", "            a1"] {
-            assert!(is_strong(strong), "{strong:?}");
+            assert_eq!(weakness(strong), None, "{strong:?}");
         }
-        for weak in ["short1", "nodigitsinhere", "123456789012", "abcdefghij1", "éééééé1", ""] {
-            assert!(!is_strong(weak), "{weak:?}");
+        for (weak, broken) in [
+            ("short1", "at least 12 bytes"),
+            ("nodigitsinhere", "a digit"),
+            ("123456789012", "a letter from a to z"),
+            ("abcdefghij1", "at least 12 bytes"),
+            ("éééééé1", "a letter from a to z"),
+            ("weak", "at least 12 bytes and a digit"),
+            ("", "at least 12 bytes and a letter from a to z and a digit"),
+        ] {
+            assert_eq!(weakness(weak).as_deref(), Some(broken), "{weak:?}");
         }
     }
 

@@ -26,6 +26,10 @@ pub struct Report {
     pub write_ack_mode: String,
     /// `host:port` that clients and peers reach this node at.
     pub advertise_addr: String,
+    /// Whether every read is answered with what this node has, leader or not, without asking anybody.
+    pub local_reads: bool,
+    /// How long a node may be silent before SHOW REPLICATION calls it stale.
+    pub stale_after: Duration,
     /// Log durability: `sync`, `flush` or `buffered`.
     pub wal_sync_policy: String,
     /// Size at which a log segment is closed, in bytes.

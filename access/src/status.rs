@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use vaylix_consensus::{Role, Status};
+use vaylix_consensus::{ClusterStatus, MemberStatus, NodeId, Phase, Role, Status};
 use vaylix_engine::state::Root;
 use vaylix_proto::{ErrorReply, NamedValue, Reply};
 
@@ -27,6 +27,9 @@ struct Health {
 
 impl Health {
     fn of(status: &Status) -> Self {
+        if let Some(cluster) = &status.cluster {
+            return Self::of_member(status, cluster);
+        }
         let (role, reason) = match status.role {
             Role::Leader if status.voters > 1 => ("leader", disk(status)),
             Role::Leader if status.reads_open => ("standalone", disk(status)),
@@ -34,6 +37,23 @@ impl Health {
             Role::Candidate => ("candidate", "election_in_progress"),
             Role::Follower | Role::Learner if status.leader.is_some() => ("follower", "none"),
             Role::Follower | Role::Learner | Role::Stopped => ("follower", "awaiting_leader"),
+        };
+        Self { role, reason }
+    }
+
+    fn of_member(status: &Status, cluster: &ClusterStatus) -> Self {
+        let (role, reason) = match status.role {
+            Role::Leader if cluster.has_quorum => ("leader", disk(status)),
+            Role::Leader => ("leader", "awaiting_leader"),
+            Role::Candidate => ("candidate", "election_in_progress"),
+            Role::Stopped => ("follower", "awaiting_leader"),
+            Role::Follower | Role::Learner => match cluster.phase {
+                Phase::Bootstrap => ("follower", "awaiting_leader"),
+                Phase::Stale if status.leader.is_none() => ("follower", "awaiting_leader"),
+                Phase::Stale => ("follower", "replication_stale"),
+                Phase::CatchingUp if !cluster.is_informed => ("follower", "awaiting_leader"),
+                Phase::CatchingUp | Phase::Streaming => ("follower", disk(status)),
+            },
         };
         Self { role, reason }
     }
@@ -66,14 +86,19 @@ impl Door {
 
     /// HEALTH.
     pub(crate) fn health(&self) -> Result<Reply, ErrorReply> {
-        let health = Health::of(&self.0.node.status());
-        Ok(Entries::default()
+        let status = self.0.node.status();
+        let health = Health::of(&status);
+        let mut entries = Entries::default();
+        entries
             .add("status", health.name())
             .add("ready", health.is_ready())
             .add("reason", health.reason)
             .add("role", health.role)
-            .add("maintenance_mode", self.policy()?.in_maintenance())
-            .reply())
+            .add("maintenance_mode", self.policy()?.in_maintenance());
+        if let Some(phase) = follower_phase(&status) {
+            entries.add("follower_phase", phase);
+        }
+        Ok(entries.reply())
     }
 
     /// MAINTENANCE STATUS. The mode is part of the replicated state; `path` is where clients expect to read of a file,
@@ -110,17 +135,24 @@ impl Door {
     pub(crate) fn show_replication(&self) -> Reply {
         let status = self.0.node.status();
         let health = Health::of(&status);
-        let none = None::<u64>;
+        let in_cluster = status.cluster.is_some();
+        let follows = in_cluster && health.role != "leader";
+        let lag = status.last_index.saturating_sub(status.applied_index);
+        let silence = status.cluster.as_ref().and_then(|cluster| cluster.leader_silence);
+        let followers = self.followers(&status);
         let mut entries = Entries::default();
         self.add_identity(&mut entries, &status)
             .add("role", health.role)
             .add("advertise_addr", &self.0.report.advertise_addr)
             .add_or_none("leader_node_id", self.leader_node_id(&status))
             .add_or_none("leader_advertise_addr", self.leader_advertise_addr(&status))
-            .add_or_none("upstream", none)
+            .add_or_none("upstream", self.leader_advertise_addr(&status).filter(|_| health.role != "leader"))
             .add("write_ack_mode", &self.0.report.write_ack_mode)
             .add("current_term", status.term)
-            .add_or_none("voted_for", none)
+            .add_or_none(
+                "voted_for",
+                status.voted_for.map(|node| self.name_of(&status, node)).filter(|_| in_cluster),
+            )
             .add("quorum_size", quorum_size(&status))
             .add("paused", false)
             .add("health", health.name())
@@ -128,10 +160,25 @@ impl Door {
             .add("local_last_applied_sequence", status.applied_index)
             .add("commit_sequence", status.commit_index)
             .add_or_none("retention_floor_sequence", status.wal.oldest_index)
-            .add_or_none("follower_phase", none)
-            .add_or_none("follower_lag_entries", none)
-            .add_or_none("follower_lag_ms", none)
-            .add("known_followers", 0);
+            .add_or_none("follower_phase", follower_phase(&status))
+            .add_or_none("follower_lag_entries", follows.then_some(lag))
+            .add_or_none("follower_lag_ms", silence.filter(|_| follows).map(|silence| silence.as_millis()))
+            .add("known_followers", followers.len());
+        for follower in followers {
+            let name = &follower.name;
+            let matched = follower.matched_index.unwrap_or(0);
+            entries
+                .add(format!("follower.{name}.applied_sequence"), matched)
+                .add(format!("follower.{name}.lag_entries"), status.last_index.saturating_sub(matched))
+                .add_or_none(
+                    format!("follower.{name}.lag_ms"),
+                    follower.silence.map(|silence| silence.as_millis()),
+                )
+                .add(
+                    format!("follower.{name}.stale"),
+                    follower.silence.is_none_or(|silence| silence > self.0.report.stale_after),
+                );
+        }
         self.add_members(&mut entries, &status).reply()
     }
 
@@ -177,7 +224,10 @@ impl Door {
             .add("replication.client.append.failure.count", 0)
             .add("replication.client.append.latency.avg.ms", 0)
             .add("replication.client.connection.opened.count", 0)
-            .add("replication.client.heartbeat.failure.count", 0)
+            .add(
+                "replication.client.heartbeat.failure.count",
+                status.cluster.as_ref().map_or(0, |cluster| cluster.calls.heartbeats_failed),
+            )
             .add("replication.client.reconnect.count", 0)
             .add("replication.commit_sequence", status.commit_index)
             .add("replication.group_id", &self.0.report.group_id)
@@ -188,7 +238,10 @@ impl Door {
             .add("replication.reason", health.reason)
             .add_or_none("replication.retention_floor_sequence", status.wal.oldest_index)
             .add("replication.role", health.role)
-            .add_or_none("replication.upstream", None::<u64>)
+            .add_or_none(
+                "replication.upstream",
+                self.leader_advertise_addr(status).filter(|_| health.role != "leader"),
+            )
             .add("replication.write_ack_mode", &self.0.report.write_ack_mode);
     }
 
@@ -257,7 +310,7 @@ impl Door {
         let threshold = if report.compression { report.compression_threshold_bytes } else { 0 };
         entries
             .add("server.git_sha", &report.git_sha)
-            .add("server.mode", if status.voters > 1 { "primary-replica" } else { "single-node" })
+            .add("server.mode", if status.cluster.is_some() { "primary-replica" } else { "single-node" })
             .add("server.version", &report.version)
             .add("storage.engine_version", ENGINE_VERSION)
             .add("storage.key_count", root.live_count(now_ms))
@@ -275,12 +328,33 @@ impl Door {
         entries.add("node_id", self.node_id(status)).add("group_id", &self.0.report.group_id)
     }
 
-    /// The members of the cluster that this node knows the address of: itself.
+    /// The members of the cluster, by name; a node that is alone lists itself.
     fn add_members<'a>(&self, entries: &'a mut Entries, status: &Status) -> &'a mut Entries {
-        let node_id = self.node_id(status);
+        let Some(cluster) = &status.cluster else {
+            let node_id = self.node_id(status);
+            return entries
+                .add(format!("member.{node_id}.advertise_addr"), &self.0.report.advertise_addr)
+                .add(format!("member.{node_id}.voter"), status.role != Role::Learner);
+        };
+        let mut members: Vec<_> = cluster.members.iter().collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name).then(a.node.cmp(&b.node)));
+        for member in members {
+            entries
+                .add(format!("member.{}.advertise_addr", member.name), &member.address)
+                .add(format!("member.{}.voter", member.name), member.voter);
+        }
         entries
-            .add(format!("member.{node_id}.advertise_addr"), &self.0.report.advertise_addr)
-            .add(format!("member.{node_id}.voter"), status.role != Role::Learner)
+    }
+
+    /// On a leader, the other members.
+    fn followers<'s>(&self, status: &'s Status) -> Vec<&'s MemberStatus> {
+        let Some(cluster) = status.cluster.as_ref().filter(|_| status.role == Role::Leader) else {
+            return Vec::new();
+        };
+        let mut others: Vec<_> =
+            cluster.members.iter().filter(|member| member.node != status.identity.node).collect();
+        others.sort_by(|a, b| a.name.cmp(&b.name));
+        others
     }
 
     /// The name the operator gave this node, or else the number it drew.
@@ -288,17 +362,39 @@ impl Door {
         self.0.report.node_id.clone().unwrap_or_else(|| status.identity.node.to_string())
     }
 
-    /// The leader of a cluster; a node that is alone has none over it.
-    fn leader_node_id(&self, status: &Status) -> Option<String> {
-        let leader = status.leader.filter(|_| status.voters > 1)?;
-        let is_self = leader == status.identity.node;
-        Some(if is_self { self.node_id(status) } else { leader.to_string() })
+    /// What a member is called.
+    fn name_of(&self, status: &Status, node: NodeId) -> String {
+        let member =
+            status.cluster.iter().flat_map(|cluster| &cluster.members).find(|member| member.node == node);
+        match member {
+            Some(member) => member.name.clone(),
+            None if node == status.identity.node => self.node_id(status),
+            None => node.to_string(),
+        }
     }
 
-    fn leader_advertise_addr(&self, status: &Status) -> Option<&str> {
-        let leader = status.leader.filter(|_| status.voters > 1)?;
-        (leader == status.identity.node).then_some(&*self.0.report.advertise_addr)
+    /// The leader of a cluster; a node that is alone has none over it.
+    fn leader_node_id(&self, status: &Status) -> Option<String> {
+        let leader = status.leader.filter(|_| status.cluster.is_some())?;
+        Some(self.name_of(status, leader))
     }
+
+    fn leader_advertise_addr<'s>(&'s self, status: &'s Status) -> Option<&'s str> {
+        let leader = status.leader?;
+        let members = &status.cluster.as_ref()?.members;
+        let member = members.iter().find(|member| member.node == leader)?;
+        Some(&member.address)
+    }
+}
+
+/// How far a member is from being of use; none for a node that is alone.
+fn follower_phase(status: &Status) -> Option<&'static str> {
+    Some(match status.cluster.as_ref()?.phase {
+        Phase::Bootstrap => "bootstrap",
+        Phase::CatchingUp => "catching_up",
+        Phase::Streaming => "streaming",
+        Phase::Stale => "stale",
+    })
 }
 
 /// What the disk has against writes; reads are answered all the same.

@@ -31,6 +31,8 @@ use crate::subject::{Subject, is_watched};
 pub struct Visitor {
     origin: Arc<Origin>,
     identity: Option<Identity>,
+    /// Whether reads must see everything acknowledged, also where another node leads.
+    reads_fresh: bool,
 }
 
 /// Where requests come from.
@@ -54,7 +56,7 @@ impl fmt::Debug for Origin {
 impl Visitor {
     pub(crate) fn new(door: Door, connection_id: u64, peer: SocketAddr, identity: Option<Identity>) -> Self {
         let origin = Arc::new(Origin { door, connection_id, peer, user: Mutex::default() });
-        let mut visitor = Self { origin, identity: None };
+        let mut visitor = Self { origin, identity: None, reads_fresh: false };
         visitor.become_(identity);
         visitor
     }
@@ -63,6 +65,15 @@ impl Visitor {
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// From now on reads see everything that was acknowledged before them, whichever node of the cluster leads.
+    pub fn read_fresh(&mut self) {
+        self.reads_fresh = true;
+    }
+
+    pub(crate) fn reads_fresh(&self) -> bool {
+        self.reads_fresh
     }
 
     pub(crate) fn peer(&self) -> SocketAddr {

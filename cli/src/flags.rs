@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgGroup, Parser, ValueEnum};
 
 /// The client of Vaylix: an interactive prompt, a reader of scripts, or one command.
@@ -86,6 +87,22 @@ pub(crate) enum Consistency {
     Linearizable,
 }
 
+/// The same error; where a command stands without the `--` before it, with that hint.
+pub(crate) fn hinted(mut error: clap::Error, arguments: impl Iterator<Item = String>) -> clap::Error {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word))
+            if error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') =>
+        {
+            word.clone()
+        }
+        _ => return error,
+    };
+    let command: Vec<String> = arguments.skip(1).skip_while(|argument| *argument != word).collect();
+    let hint = format!("a command goes behind --: vaylix-client [OPTIONS] -- {}", command.join(" "));
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    error
+}
+
 /// How lists of named values are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -124,6 +141,17 @@ mod tests {
     fn a_command_follows_two_dashes_verbatim() {
         assert_eq!(parse(&["--", "set", "k", "--port"]).unwrap().command, ["set", "k", "--port"]);
         assert_eq!(parse(&["ping"]).unwrap_err(), ErrorKind::UnknownArgument);
+    }
+
+    #[test]
+    fn a_command_without_the_two_dashes_is_told_of_them() {
+        let words = ["vaylix-client", "--port", "1", "get", "x"];
+        let told = |words: &[&str]| {
+            let error = Flags::try_parse_from(words).unwrap_err();
+            hinted(error, words.iter().map(|word| (*word).to_owned())).to_string()
+        };
+        assert!(told(&words).contains("tip: a command goes behind --: vaylix-client [OPTIONS] -- get x"));
+        assert!(!told(&["vaylix-client", "--no-such-option"]).contains("behind --"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use session::{Outcome, Session};
 use settings::Settings;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let flags = Flags::try_parse().unwrap_or_else(|error| flags::hinted(error, std::env::args()).exit());
     let environment = Environment::read(|name| std::env::var(name).ok())
         .unwrap_or_else(|error| Flags::command().error(clap::error::ErrorKind::InvalidValue, error).exit());
     run(&flags, &environment).unwrap_or_else(|error| {

@@ -7,7 +7,9 @@ use vaylix_engine::kek::Kek;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal;
 
-use crate::limits::{GATHER_YIELDS_DEFAULT, KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
+use crate::limits::{
+    GATHER_YIELDS_DEFAULT, KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT, STUCK_PATIENCE_DEFAULT,
+};
 
 /// How a node runs. [`Config::new`] has the defaults.
 #[derive(Clone)]
@@ -35,8 +37,47 @@ pub struct Config {
     pub sweep_interval: Duration,
     /// How often the engine worker lets others run before it closes a batch.
     pub gather_yields: u32,
+    /// How long the disk may keep a write waiting before its callers are told that its outcome is unknown.
+    pub stuck_patience: Duration,
     /// The times of elections.
     pub timing: Timing,
+    /// Whom it forms a cluster with; `None` for a node that is alone.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// What makes a node part of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// What the operator calls this node.
+    pub name: String,
+    /// Where clients and peers reach it, `host:port`.
+    pub address: String,
+    /// Every node of the cluster as it is to be founded, this one included. Afterwards only places to ask for the
+    /// cluster.
+    pub seeds: Vec<Seed>,
+    /// Whom a write waits for.
+    pub acknowledge: Acknowledge,
+    /// How long it does.
+    pub acknowledge_timeout: Duration,
+}
+
+/// A node as the operator lists it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seed {
+    /// Its name.
+    pub name: String,
+    /// Where it listens, `host:port`.
+    pub address: String,
+}
+
+/// Whose disks must have a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// Those of a majority of the voters: what Raft calls committed.
+    #[default]
+    Majority,
+    /// Those of all voters.
+    All,
 }
 
 /// The times of elections. A cluster of one elects itself at once, whatever they say.
@@ -54,8 +95,8 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(600),
+            election_min: Duration::from_millis(500),
+            election_max: Duration::from_millis(1_000),
         }
     }
 }
@@ -76,7 +117,9 @@ impl Config {
             pitr: Retention::NONE,
             sweep_interval: Duration::from_secs(1),
             gather_yields: GATHER_YIELDS_DEFAULT,
+            stuck_patience: STUCK_PATIENCE_DEFAULT,
             timing: Timing::default(),
+            cluster: None,
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::identity::NodeId;
 pub struct LeaderHint {
     /// The leader.
     pub node: NodeId,
+    /// What its operator calls it, or else its id.
+    pub name: String,
     /// Its address as the membership holds it; empty in a cluster of one.
     pub address: String,
 }
@@ -43,6 +45,15 @@ pub enum ProposeError {
         /// The bound.
         bytes_max: usize,
     },
+    /// This node leads, but too few others answer for it to take writes. Nothing changed.
+    #[error("no majority of the nodes answers")]
+    NoQuorum,
+    /// It is durable on a majority and in force, but not all nodes that were asked for have it in time.
+    #[error("not all nodes have entry {sequence} in time; a majority has")]
+    NotOnAll {
+        /// The number of its log entry.
+        sequence: u64,
+    },
     /// The disk has no room for it. Nothing changed; later there may be room.
     #[error("{0}")]
     NoRoom(String),
@@ -61,7 +72,8 @@ impl ProposeError {
             Self::NotLeader { .. } => Code::FollowerWriteRejected,
             Self::TooLarge { .. } => Code::InvalidArguments,
             Self::NoRoom(_) => Code::EngineFilesystemIoFailure,
-            Self::OutcomeUnknown => Code::ReplicationAcknowledgementUnavailable,
+            Self::OutcomeUnknown | Self::NoQuorum => Code::ReplicationAcknowledgementUnavailable,
+            Self::NotOnAll { .. } => Code::ReplicationAcknowledgementTimeout,
         }
     }
 }
@@ -89,9 +101,27 @@ impl ReadError {
     pub fn code(&self) -> Code {
         match self {
             Self::NotLeader { .. } => Code::FollowerWriteRejected,
-            Self::Unconfirmed | Self::Closed => Code::EngineWorkerClosed,
+            Self::Unconfirmed => Code::ReplicationAcknowledgementUnavailable,
+            Self::Closed => Code::EngineWorkerClosed,
         }
     }
+}
+
+/// Why the membership is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// The node was started alone.
+    #[error("this node is not part of a cluster")]
+    Alone,
+    /// Only the leader can do it.
+    #[error("this node is not the leader")]
+    NotLeader {
+        /// The leader, if one is known.
+        leader: Option<LeaderHint>,
+    },
+    /// It cannot be done, or not now.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Why a node did not start.
@@ -103,6 +133,17 @@ pub enum StartError {
     /// The operating system gave no randomness for a new identity.
     #[error("no randomness for a new node identity: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// The directory belongs to a node of a cluster of several, and was started without one.
+    #[error(
+        "invalid command-line arguments: the data directory belongs to a member of a cluster: start it with \
+         --cluster-peers and the secret of the cluster"
+    )]
+    Cluster,
+    /// The directory belongs to a cluster that was begun and never founded.
+    #[error(
+        "invalid command-line arguments: the data directory belongs to a node that waits for its cluster"
+    )]
+    Unattached,
     /// The consensus layer refused to start.
     #[error("consensus did not start: {0}")]
     Consensus(String),
@@ -115,6 +156,7 @@ impl StartError {
         match self {
             Self::Storage(error) => error.code(),
             Self::Randomness(_) => Code::EngineFilesystemIoFailure,
+            Self::Cluster | Self::Unattached => Code::InvalidArguments,
             Self::Consensus(_) => Code::InvalidStorageOperation,
         }
     }
@@ -124,7 +166,7 @@ impl StartError {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Storage(error) => error.file(),
-            Self::Randomness(_) | Self::Consensus(_) => None,
+            Self::Randomness(_) | Self::Cluster | Self::Unattached | Self::Consensus(_) => None,
         }
     }
 
@@ -133,7 +175,7 @@ impl StartError {
     pub fn offset(&self) -> Option<u64> {
         match self {
             Self::Storage(error) => error.offset(),
-            Self::Randomness(_) | Self::Consensus(_) => None,
+            Self::Randomness(_) | Self::Cluster | Self::Unattached | Self::Consensus(_) => None,
         }
     }
 }

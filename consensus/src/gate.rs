@@ -9,7 +9,7 @@
 //! is appended: there is no moment in which it is open and another leader possible. A restarted node starts
 //! with a closed gate whatever its files say.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -24,9 +24,13 @@ pub(crate) struct Leadership {
 pub(crate) struct Gate {
     node: u64,
     open: AtomicBool,
+    in_office: AtomicBool,
     serving: AtomicBool,
     facts: Mutex<Facts>,
     opened: watch::Sender<bool>,
+    office: watch::Sender<Option<Leadership>>,
+    /// What a snapshot on its way from the leader is waited for with.
+    pub(crate) arrival: Arrival,
 }
 
 struct Facts {
@@ -42,9 +46,12 @@ impl Gate {
         Self {
             node,
             open: AtomicBool::new(false),
+            in_office: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             facts: Mutex::new(Facts { voted: None, applied: None, membership: None, shut: false }),
             opened: watch::Sender::new(false),
+            office: watch::Sender::new(None),
+            arrival: Arrival::default(),
         }
     }
 
@@ -69,6 +76,22 @@ impl Gate {
         opened.wait_for(|open| *open).await.expect("the sender lives as long as the gate");
     }
 
+    /// The leadership this node holds and knows everything for that was acknowledged before it: it may take writes, and
+    /// reads once its peers confirm that it still holds it.
+    pub(crate) fn office(&self) -> Option<Leadership> {
+        *self.office.borrow()
+    }
+
+    /// Follows [`Gate::office`].
+    pub(crate) fn watch_office(&self) -> watch::Receiver<Option<Leadership>> {
+        self.office.subscribe()
+    }
+
+    /// Whom this process last gave its vote to, or is about to; `None` before it has given any.
+    pub(crate) fn voted(&self) -> Option<Leadership> {
+        self.facts.lock().voted
+    }
+
     /// A vote is about to be saved.
     pub(crate) fn voting(&self, vote: Leadership) {
         self.update(|facts| facts.voted = Some(vote));
@@ -85,7 +108,7 @@ impl Gate {
 
     /// An entry of `leadership` was applied. Cheap when nothing changes, which is nearly always.
     pub(crate) fn applied(&self, leadership: Leadership) {
-        if leadership.node == self.node && !self.is_open() {
+        if leadership.node == self.node && !self.in_office.load(Ordering::Acquire) {
             self.update(|facts| facts.applied = Some(leadership));
         }
     }
@@ -102,8 +125,54 @@ impl Gate {
         let leading = facts.voted.is_some_and(|vote| vote.node == self.node) && facts.voted == facts.applied;
         let sole_voter = facts.membership.is_some_and(|(_, sole)| sole);
         let open = leading && sole_voter && !facts.shut;
+        let office = facts.voted.filter(|_| leading && !facts.shut);
+        self.in_office.store(office.is_some(), Ordering::Release);
         self.open.store(open, Ordering::Release);
+        self.office.send_if_modified(|was| std::mem::replace(was, office) != office);
         self.opened.send_if_modified(|was| std::mem::replace(was, open) != open);
+    }
+}
+
+/// A snapshot that the leader sent and that is being made durable. openraft lets go of the log that it covers at the same
+/// time; the log must not go first.
+#[derive(Default)]
+pub(crate) struct Arrival {
+    /// The last record of the one that is expected.
+    expected: AtomicU64,
+    settled: watch::Sender<Settled>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Settled {
+    /// The last record of the newest one that is on disk.
+    stored: u64,
+    failed: bool,
+}
+
+impl Arrival {
+    /// One that ends with this record is about to be handed to openraft.
+    pub(crate) fn expect(&self, record_index: u64) {
+        self.expected.fetch_max(record_index, Ordering::AcqRel);
+    }
+
+    /// It is on disk.
+    pub(crate) fn stored(&self, record_index: u64) {
+        self.settled.send_modify(|settled| settled.stored = settled.stored.max(record_index));
+    }
+
+    /// It could not be stored.
+    pub(crate) fn failed(&self) {
+        self.settled.send_modify(|settled| settled.failed = true);
+    }
+
+    /// Waits until a snapshot that is expected and covers this record is on disk. `false` when it never will be.
+    pub(crate) async fn covers(&self, record_index: u64) -> bool {
+        if self.expected.load(Ordering::Acquire) < record_index {
+            return true;
+        }
+        let mut settled = self.settled.subscribe();
+        let settled = settled.wait_for(|settled| settled.failed || settled.stored >= record_index).await;
+        settled.is_ok_and(|settled| settled.stored >= record_index)
     }
 }
 
@@ -155,6 +224,38 @@ mod tests {
         assert!(!gate.is_open());
         gate.membership(9, true);
         assert!(gate.is_open());
+    }
+
+    #[test]
+    fn an_office_among_others_needs_no_open_gate() {
+        let gate = Gate::new(ME);
+        gate.membership(0, false);
+        gate.voting(MINE);
+        assert_eq!(gate.office(), None, "it may not know yet what was acknowledged before");
+        gate.applied(MINE);
+        assert_eq!(gate.office(), Some(MINE));
+        assert!(!gate.is_open());
+        gate.voting(Leadership { term: 4, node: 0 });
+        assert_eq!(gate.office(), None, "given up");
+        gate.applied(MINE);
+        assert_eq!(gate.office(), None);
+    }
+
+    #[tokio::test]
+    async fn the_log_waits_for_the_snapshot_that_covers_it_and_for_no_other() {
+        let arrival = Arrival::default();
+        assert!(arrival.covers(5).await, "none is expected");
+        arrival.expect(10);
+        assert!(arrival.covers(11).await, "that is not what it covers");
+        let waits = arrival.covers(9);
+        let mut waits = std::pin::pin!(waits);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::future::Future::poll(waits.as_mut(), &mut context).is_pending());
+        arrival.stored(10);
+        assert!(waits.await);
+        arrival.expect(20);
+        arrival.failed();
+        assert!(!arrival.covers(15).await, "and never will");
     }
 
     #[test]

@@ -36,6 +36,16 @@ impl fmt::Display for NodeId {
 pub struct ClusterId([u8; 16]);
 
 impl ClusterId {
+    /// Stands for "none yet": of a node that was started to become part of a cluster, before it has.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// A new cluster.
+    pub(crate) fn draw() -> Result<Self, getrandom::Error> {
+        let mut cluster = [0; 16];
+        getrandom::fill(&mut cluster)?;
+        Ok(Self(cluster))
+    }
+
     /// An id read from a file or a peer.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
@@ -73,10 +83,13 @@ pub struct Identity {
 impl Identity {
     /// A new node in a new cluster of its own.
     pub(crate) fn draw() -> Result<Self, getrandom::Error> {
+        Ok(Self { cluster: ClusterId::draw()?, ..Self::draw_unattached()? })
+    }
+
+    /// A new node that does not belong to a cluster yet.
+    pub(crate) fn draw_unattached() -> Result<Self, getrandom::Error> {
         let node = getrandom::u64()? >> (u64::BITS - NODE_ID_BITS);
-        let mut cluster = [0; 16];
-        getrandom::fill(&mut cluster)?;
         // One draw in 2^48 is 0; 1 is as good a number as any.
-        Ok(Self { node: NodeId::new(node).unwrap_or(NodeId(NonZeroU64::MIN)), cluster: ClusterId(cluster) })
+        Ok(Self { node: NodeId::new(node).unwrap_or(NodeId(NonZeroU64::MIN)), cluster: ClusterId::NONE })
     }
 }

@@ -35,14 +35,18 @@ mod transport;
 mod view;
 mod worker;
 
-pub use config::{Config, Timing};
-pub use error::{LeaderHint, ProposeError, ReadError, RotationError, SnapshotError, StartError};
+pub use config::{Acknowledge, ClusterConfig, Config, Seed, Timing};
+pub use error::{
+    LeaderHint, MembershipError, ProposeError, ReadError, RotationError, SnapshotError, StartError,
+};
 pub use identity::{ClusterId, Identity, NodeId};
 pub use node::Node;
 pub use proposal::{Payload, Proposal};
 pub use queue::{Pending, Restoration};
+pub use raft::cluster::Desk;
 pub use status::{
-    BatchStatus, KeyStatus, Recovery, Role, SnapshotCounts, SnapshotStatus, Status, SweepStatus,
+    BatchStatus, ClusterStatus, KeyStatus, MemberStatus, PeerCounts, Phase, Recovery, Role, SnapshotCounts,
+    SnapshotStatus, Status, SweepStatus,
 };
-pub use transport::{NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
+pub use transport::{Card, NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
 pub use view::View;

@@ -22,6 +22,9 @@ pub const QUEUE_UNIT_BYTES: usize = 1024;
 /// How often the worker lets others run before it closes a batch, at most.
 pub const GATHER_YIELDS_DEFAULT: u32 = 8;
 
+/// How long the disk may keep a write waiting before its callers are told so, unless configured otherwise.
+pub const STUCK_PATIENCE_DEFAULT: Duration = Duration::from_secs(5);
+
 /// Bytes of log after which a snapshot is taken, unless configured otherwise.
 pub const SNAPSHOT_LOG_BYTES_DEFAULT: u64 = 256 << 20;
 
@@ -55,3 +58,31 @@ pub const RESTORE_PART_BYTES_MAX: usize = 1 << 20;
 
 const _: () =
     assert!(ENTRY_BYTES_MAX <= vaylix_engine::wal::BODY_BYTES_MAX, "an entry fits in a record of the log");
+
+/// How long a question between nodes may take to be answered. A change of the membership waits for a node to catch up.
+pub const ASK_TIME_MAX: Duration = Duration::from_secs(40);
+
+/// How long a new member may take to catch up with the log before it gets its vote.
+pub const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long one append may take from the first byte to the answer, the sync of the follower's disk included. It bounds
+/// what openraft waits for; a peer that takes nothing in, or is not heard of, is given up long before.
+pub const APPEND_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Bytes of a snapshot in one message to a peer.
+pub const SHIPMENT_PART_BYTES: usize = 1 << 20;
+
+/// Parts of a snapshot that may wait on either side.
+pub const SHIPMENT_PARTS_WAITING_MAX: usize = 2;
+
+/// How long one part may take to be acknowledged before it is sent again.
+pub const SHIPMENT_PART_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a peer may be silent before the snapshot that is on its way to it is begun anew.
+pub const SHIPMENT_SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// How long the installation of a received snapshot may take.
+pub const INSTALL_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// The pause before a part is sent again.
+pub const SHIPMENT_RETRY_EVERY: Duration = Duration::from_millis(50);

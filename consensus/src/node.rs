@@ -11,13 +11,17 @@ use vaylix_engine::wal::Wal;
 use vaylix_proto::Reply;
 
 use crate::config::Config;
-use crate::error::{ProposeError, ReadError, RotationError, SnapshotError, StartError};
+use crate::error::{
+    LeaderHint, MembershipError, ProposeError, ReadError, RotationError, SnapshotError, StartError,
+};
 use crate::fatal::{end_process, no_panic_in_task};
 use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::proposal::Proposal;
 use crate::queue::{self, Pending, Queue, Restoration};
+use crate::raft::cluster::{Cluster, Desk};
+use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
 use crate::raft::start::{Started, start};
 use crate::raft::{self, Raft};
@@ -46,7 +50,8 @@ struct Inner {
     machine: Arc<Machine>,
     wal: Wal,
     dir: DataDir,
-    identity: Identity,
+    log_store: LogStore,
+    cluster: Option<Cluster>,
     recovery: Recovery,
     counters: Arc<Counters>,
     snapshots: Arc<Snapshots>,
@@ -82,14 +87,31 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub async fn start_among(config: Config, transport: Arc<dyn PeerTransport>) -> Result<Self, StartError> {
-        let Started { raft, machine, gate, wal, dir, keyring, log_store, identity, recovery } =
-            start(&config, transport).await?;
+        let Started { raft, machine, gate, wal, dir, keyring, log_store, recovery } =
+            start(&config, transport.clone()).await?;
         let reader = machine.reader().clone();
         let counters = Arc::new(Counters::default());
         let (queue, jobs) = queue::channel();
         let queue = Arc::new(queue);
         let (stop, stopping) = oneshot::channel();
+        let (cluster, mut background) = match &config.cluster {
+            Some(settings) => {
+                let (cluster, tasks) = Cluster::start(
+                    settings.clone(),
+                    config.timing,
+                    raft.clone(),
+                    machine.clone(),
+                    gate.clone(),
+                    log_store.clone(),
+                    transport,
+                );
+                (Some(cluster), tasks)
+            }
+            None => (None, Vec::new()),
+        };
         let worker = Worker {
+            gate: gate.clone(),
+            cluster: config.cluster.clone(),
             jobs,
             raft: raft.clone(),
             reader: reader.clone(),
@@ -97,6 +119,7 @@ impl Node {
             machine: machine.clone(),
             counters: counters.clone(),
             gather_yields: config.gather_yields,
+            stuck_patience: config.stuck_patience,
         };
         let worker = tokio::spawn(no_panic_in_task("the engine worker", worker.run(stopping)));
         let snapshots = Arc::new(Snapshots {
@@ -113,7 +136,7 @@ impl Node {
             dir: dir.clone(),
             keyring,
             wal: wal.clone(),
-            log_store,
+            log_store: log_store.clone(),
             snapshots: snapshots.clone(),
             age_max: config.key_age_max,
             turn: tokio::sync::Mutex::default(),
@@ -125,16 +148,16 @@ impl Node {
             counters: counters.clone(),
             interval: config.sweep_interval,
         };
-        let background = vec![
+        background.extend([
             worker.abort_handle(),
             tokio::spawn(snapshots.clone().run()).abort_handle(),
             tokio::spawn(keys.clone().run()).abort_handle(),
             tokio::spawn(sweeper.run()).abort_handle(),
             tokio::spawn(end_with(raft.clone())).abort_handle(),
-        ];
+        ]);
         gate.serve();
         tracing::info!(
-            node = %identity.node,
+            node = %log_store.identity().node,
             snapshot_index = recovery.snapshot_index,
             replayed_entries = recovery.replayed_entries,
             duration_ms = recovery.duration.as_millis(),
@@ -148,7 +171,8 @@ impl Node {
             machine,
             wal,
             dir,
-            identity,
+            log_store,
+            cluster,
             recovery,
             counters,
             snapshots,
@@ -191,8 +215,116 @@ impl Node {
         if let Some(view) = self.try_read() {
             return Ok(view);
         }
-        raft::confirm_leadership(&self.0.raft).await?;
+        match &self.0.cluster {
+            Some(cluster) => cluster.confirm().await?,
+            // Its gate is closed only while it starts or stops.
+            None => return Err(ReadError::Closed),
+        }
         Ok(self.local())
+    }
+
+    /// The same on any node of a cluster: one that does not lead asks the leader up to where the read must see, and waits
+    /// until it does.
+    ///
+    /// # Errors
+    /// As [`Node::read`].
+    pub async fn read_anywhere(&self) -> Result<View, ReadError> {
+        match (self.read().await, &self.0.cluster) {
+            (Err(ReadError::NotLeader { leader: Some(_) }), Some(cluster)) => {
+                cluster.catch_up_with_leader().await?;
+                Ok(self.local())
+            }
+            (view, _) => view,
+        }
+    }
+
+    /// What a read sees where nothing more is asked for: on a leader everything that was acknowledged before the call, on
+    /// any other node what it has.
+    ///
+    /// # Errors
+    /// As [`Node::read`], on a leader.
+    pub async fn read_here(&self) -> Result<View, ReadError> {
+        match self.read().await {
+            Err(ReadError::NotLeader { .. }) if self.is_informed() => Ok(self.local()),
+            Err(ReadError::NotLeader { .. }) => Err(ReadError::Unconfirmed),
+            view => view,
+        }
+    }
+
+    /// Whether this node takes writes.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.0.gate.office().is_some()
+    }
+
+    /// Whether this node has had everything since its start that was acknowledged before it; always so where it is alone.
+    #[must_use]
+    pub fn is_informed(&self) -> bool {
+        self.0.cluster.as_ref().is_none_or(Cluster::is_informed)
+    }
+
+    /// Whether this node is one of a cluster that it does not lead.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.0.cluster.as_ref().is_some_and(|cluster| !cluster.is_leader())
+    }
+
+    /// The leader, as far as this node knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<LeaderHint> {
+        raft::office::leader_hint_of(&self.0.raft)
+    }
+
+    /// Follows [`Node::leads`].
+    pub async fn led(&self) {
+        let mut office = self.0.gate.watch_office();
+        // The sender lives as long as the node.
+        drop(office.wait_for(Option::is_some).await);
+    }
+
+    /// Where peers are answered; `None` for a node that was started alone.
+    #[must_use]
+    pub fn desk(&self) -> Option<Desk> {
+        self.0.cluster.as_ref().map(Cluster::desk)
+    }
+
+    /// Makes the node called `name` at `address` a member with a vote.
+    ///
+    /// # Errors
+    /// [`MembershipError`].
+    pub async fn join(&self, name: &str, address: &str) -> Result<(), MembershipError> {
+        self.led_cluster()?.join(name, address).await.map_err(MembershipError::Refused)
+    }
+
+    /// Takes the member called `name` out of the cluster, also this node itself, which hands its office over first.
+    ///
+    /// # Errors
+    /// [`MembershipError`].
+    pub async fn remove(&self, name: &str) -> Result<(), MembershipError> {
+        self.led_cluster()?.remove(name).await.map_err(MembershipError::Refused)
+    }
+
+    /// Has the leader give its office to this node.
+    ///
+    /// # Errors
+    /// [`MembershipError`].
+    pub async fn take_over(&self) -> Result<(), MembershipError> {
+        let cluster = self.0.cluster.as_ref().ok_or(MembershipError::Alone)?;
+        cluster.take_over().await.map_err(MembershipError::Refused)
+    }
+
+    /// Gives the office, if this node has it, to another voter.
+    ///
+    /// # Errors
+    /// [`MembershipError`].
+    pub async fn hand_over(&self) -> Result<(), MembershipError> {
+        let cluster = self.0.cluster.as_ref().ok_or(MembershipError::Alone)?;
+        cluster.hand_over().await.map_err(MembershipError::Refused)
+    }
+
+    fn led_cluster(&self) -> Result<&Cluster, MembershipError> {
+        let cluster = self.0.cluster.as_ref().ok_or(MembershipError::Alone)?;
+        if self.leads() { Ok(cluster) } else { Err(MembershipError::NotLeader { leader: self.leader() }) }
     }
 
     /// The same if no round to the peers is needed, as in a cluster of one; `None` otherwise.
@@ -210,7 +342,7 @@ impl Node {
     /// Who this node is.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        self.0.identity
+        self.0.log_store.identity()
     }
 
     /// The directory it lives in.
@@ -226,7 +358,12 @@ impl Node {
         let office = raft::office(&inner.raft);
         let applied_index = inner.machine.applied_record_index();
         Status {
-            identity: inner.identity,
+            identity: self.identity(),
+            voted_for: office.voted_for,
+            cluster: inner
+                .cluster
+                .as_ref()
+                .map(|cluster| cluster.status(&office, inner.gate.office().is_some())),
             role: office.role,
             term: office.term,
             leader: office.leader,

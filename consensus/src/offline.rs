@@ -31,13 +31,13 @@ pub struct Restored {
     pub replayed_entries: u64,
 }
 
-/// Says what is in a data directory, by names and headers.
+/// Says what is in a data directory, by names and headers. Damage in the newest segment of the log is part of the answer.
 ///
 /// # Errors
 /// `ENG-011` when it is in use or no data directory; otherwise as for the start of a node.
 pub fn inspect(data_dir: &Path, kek: Option<Kek>) -> Result<Inspection, StorageError> {
     let (dir, keyring) = open(data_dir, kek, Hold::Shared)?;
-    verify::inspect(&dir, &keyring)
+    verify::inspect(&dir, &keyring, &Entries)
 }
 
 /// Reads every byte of a data directory that counts.
@@ -56,7 +56,8 @@ pub fn verify(data_dir: &Path, kek: Option<Kek>) -> Result<Verified, StorageErro
 /// `ENG-010` for the log of the public 0.9 release; otherwise as [`inspect`].
 pub fn migrate(data_dir: &Path, kek: Option<Kek>) -> Result<Inspection, StorageError> {
     let (dir, keyring) = open(data_dir, kek, Hold::Exclusive)?;
-    verify::inspect(&dir, &keyring)
+    let mut found = verify::inspect(&dir, &keyring, &Entries)?;
+    found.damage.take().map_or(Ok(found), Err)
 }
 
 /// Makes a new data directory with the state, users and roles included, as it was. The new node is a cluster of one with

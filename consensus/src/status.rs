@@ -33,8 +33,12 @@ pub struct Status {
     pub term: u64,
     /// The leader, when one is known.
     pub leader: Option<NodeId>,
+    /// Whom the last vote was given to; `None` before any, and for one that was given to nobody.
+    pub voted_for: Option<NodeId>,
     /// Nodes with a vote.
     pub voters: usize,
+    /// What the node is in its cluster; `None` for one that was started alone.
+    pub cluster: Option<ClusterStatus>,
     /// Whether reads are answered without asking a peer.
     pub reads_open: bool,
     /// The last entry of the log.
@@ -65,6 +69,60 @@ pub struct Status {
     pub recovery: Recovery,
     /// The keys of what is on disk.
     pub keys: KeyStatus,
+}
+
+/// The state of a node among others.
+#[derive(Clone, Debug)]
+pub struct ClusterStatus {
+    /// The members, by id.
+    pub members: Vec<MemberStatus>,
+    /// How far the node is from being of use.
+    pub phase: Phase,
+    /// Whether the node has had everything since its start that was acknowledged before it.
+    pub is_informed: bool,
+    /// On a leader: whether a majority has answered lately.
+    pub has_quorum: bool,
+    /// How long no leader has been heard of; `None` before the first one, and on a leader.
+    pub leader_silence: Option<Duration>,
+    /// What the calls to peers came to since the start.
+    pub calls: PeerCounts,
+}
+
+/// One member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its id.
+    pub node: NodeId,
+    /// What its operator calls it; its id if that is not known.
+    pub name: String,
+    /// Where it is reached.
+    pub address: String,
+    /// Whether it has a vote.
+    pub voter: bool,
+    /// On a leader: the last entry that it is known to have.
+    pub matched_index: Option<u64>,
+    /// On a leader: how long it has not answered.
+    pub silence: Option<Duration>,
+}
+
+/// How far a node is from being of use to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It does not belong to a cluster yet.
+    Bootstrap,
+    /// It is applying what it missed.
+    CatchingUp,
+    /// It has what the leader says is committed.
+    Streaming,
+    /// It hears no leader.
+    Stale,
+}
+
+/// What the calls to peers came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerCounts {
+    /// Heartbeats that were not answered.
+    pub heartbeats_failed: u64,
 }
 
 /// The snapshot on disk, by this process or an earlier one.

@@ -34,7 +34,7 @@ impl Sweeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            while self.gate.is_open() && self.is_due().await {
+            while self.gate.office().is_some() && self.is_due().await {
                 match self.sweep().await {
                     Ok(()) => {}
                     Err(ProposeError::Closed) => return,

@@ -22,23 +22,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use vaylix_engine::op::Batch;
 use vaylix_engine::state::{Outcome, Reader};
 use vaylix_engine::wal::{Purpose, Wal, size_alone_bytes};
 
 use crate::clock;
+use crate::config::{Acknowledge, ClusterConfig};
 use crate::error::ProposeError;
+use crate::gate::Gate;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_BYTES_MAX};
 use crate::queue::{Answer, Job, Jobs};
 use crate::raft::codec::KIND_BATCH;
 use crate::raft::machine::Machine;
+use crate::raft::office::{leader_hint_of, on_all_voters};
 use crate::raft::{self, EntryBody, Raft};
 use crate::status::Counters;
-
-/// How long the disk may keep a write waiting before its callers are told that nobody knows how it will end. Then, and
-/// as often again, the worker looks whether it is the disk that they wait for.
-const STUCK_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Worker {
     pub(crate) jobs: Jobs,
@@ -47,8 +46,14 @@ pub(crate) struct Worker {
     pub(crate) wal: Wal,
     pub(crate) machine: Arc<Machine>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) gate: Arc<Gate>,
+    /// What a write waits for in a cluster; `None` for a node that is alone.
+    pub(crate) cluster: Option<ClusterConfig>,
     /// How often others may run before a batch is closed.
     pub(crate) gather_yields: u32,
+    /// How long the disk may keep a write waiting before its callers are told that nobody knows how it will end. Then, and
+    /// as often again, the worker looks whether it is the disk that they wait for.
+    pub(crate) stuck_patience: Duration,
 }
 
 impl Worker {
@@ -141,6 +146,12 @@ impl Worker {
         revision: u64,
         stop: &mut oneshot::Receiver<()>,
     ) -> Committed {
+        // Before an office has begun, the state may be older than the log, and stamps and admissions are judged by it.
+        let Some(office) = self.gate.office() else {
+            let error = ProposeError::NotLeader { leader: leader_hint_of(&self.raft) };
+            self.fail(jobs, &error);
+            return Committed::Answered;
+        };
         let bytes = encode(&jobs, time_ms, revision);
         if bytes.len() > ENTRY_BYTES_MAX {
             let error = ProposeError::TooLarge { bytes: bytes.len(), bytes_max: ENTRY_BYTES_MAX };
@@ -169,6 +180,13 @@ impl Worker {
         let raft = self.raft.clone();
         let mut proposed = std::pin::pin!(raft::propose(&raft, EntryBody { time_ms, bytes }));
         let mut jobs = Some(jobs);
+        let patience =
+            self.cluster.as_ref().map_or(self.stuck_patience, |cluster| cluster.acknowledge_timeout);
+        let mut held = self.gate.watch_office();
+        let mut deposed = std::pin::pin!(async {
+            // The sender lives as long as the worker.
+            drop(held.wait_for(|held| *held != Some(office)).await);
+        });
         loop {
             tokio::select! {
                 biased;
@@ -177,7 +195,10 @@ impl Worker {
                     match outcome {
                         // Nobody waits for it any more.
                         _ if jobs.is_empty() => {}
-                        Ok(outcomes) => {
+                        Ok((sequence, _)) if !self.is_everywhere(sequence).await => {
+                            self.fail(jobs, &ProposeError::NotOnAll { sequence });
+                        }
+                        Ok((_, outcomes)) => {
                             assert_eq!(outcomes.len(), jobs.len(), "one outcome per operation of the entry");
                             self.answer(jobs.into_iter().zip(outcomes.into_iter().map(answer)));
                         }
@@ -185,8 +206,17 @@ impl Worker {
                     }
                     return Committed::Answered;
                 }
+                // Another leader decides what becomes of it.
+                _ = &mut deposed, if self.cluster.is_some() => {
+                    self.fail(jobs.unwrap_or_default(), &ProposeError::OutcomeUnknown);
+                    return Committed::Answered;
+                }
                 // While an entry is stuck, those who come are refused: what they want did not happen.
                 Some(job) = self.jobs.next(), if jobs.is_none() => {
+                    if self.cluster.is_some() && !self.wal.is_stuck() {
+                        self.fail(vec![job], &ProposeError::NoQuorum);
+                        continue;
+                    }
                     let error = self.find_room(job.bytes, Purpose::Free).await.err();
                     let error = error.unwrap_or_else(|| {
                         ProposeError::NoRoom("an earlier write was waiting for the disk: try again".to_owned())
@@ -194,12 +224,23 @@ impl Worker {
                     self.fail(vec![job], &error);
                 }
                 _ = &mut *stop, if jobs.is_none() => return Committed::Abandoned,
-                () = sleep(STUCK_PATIENCE) => {
-                    if self.wal.is_stuck() && let Some(jobs) = jobs.take() {
+                () = sleep(patience) => {
+                    if (self.wal.is_stuck() || self.cluster.is_some()) && let Some(jobs) = jobs.take() {
                         self.fail(jobs, &ProposeError::OutcomeUnknown);
                     }
                 }
             }
+        }
+    }
+
+    /// Whether every voter has the entry, where that is asked for, as soon as it is so or the time for it is over.
+    async fn is_everywhere(&self, sequence: u64) -> bool {
+        match &self.cluster {
+            Some(ClusterConfig { acknowledge: Acknowledge::All, acknowledge_timeout, .. }) => {
+                timeout(*acknowledge_timeout, on_all_voters(&self.raft, sequence)).await.is_ok()
+                    && self.gate.office().is_some()
+            }
+            _ => true,
         }
     }
 

@@ -1,5 +1,7 @@
 //! A node of one, from outside: what is acknowledged is there afterwards, however it stopped.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
@@ -694,4 +696,88 @@ fn a_snapshot_that_fails_is_counted_and_does_not_hold_up_the_next() {
         node.snapshot().await.unwrap();
         assert_eq!(node.status().snapshots.taken, 1);
     });
+}
+
+/// A node whose next segment cannot get its name, and the number of the write that waits for it. The log asks for no room
+/// beforehand, or the write would be refused instead.
+async fn stuck(temp: &TempDir, patience: Duration) -> (Node, Obstacle, u32) {
+    let wal = wal::Config {
+        initial_size_bytes: 4 << 10,
+        segment_size_bytes: 4 << 10,
+        reserve_bytes: 0,
+        ..config(temp).wal
+    };
+    let node = Node::start(Config { wal, stuck_patience: patience, ..config(temp) }).await.unwrap();
+    let write = async |nth: u32| {
+        let write = node.propose(command(set(&format!("k{nth}"), vec![b'v'; 300]))).await;
+        write.map_err(|error| {
+            assert_eq!(error, ProposeError::OutcomeUnknown);
+            assert_eq!(error.code(), vaylix_proto::Code::ReplicationAcknowledgementUnavailable);
+        })
+    };
+    write(0).await.unwrap();
+    let obstacle = Obstacle::new(temp, node.status().applied_index);
+    for nth in 1..20 {
+        if write(nth).await.is_err() {
+            return (node, obstacle, nth);
+        }
+    }
+    panic!("the segment holds fewer");
+}
+
+/// Directories under the names that the next segment may get.
+struct Obstacle(Vec<std::path::PathBuf>);
+
+impl Obstacle {
+    fn new(temp: &TempDir, applied: u64) -> Self {
+        let names = (applied + 1..applied + 30).map(|start| format!("wal/active-{start}.wal"));
+        let paths: Vec<_> = names.map(|name| temp.path().join(name)).collect();
+        paths.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        Self(paths)
+    }
+
+    fn remove(self) {
+        self.0.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    }
+}
+
+#[test]
+fn callers_that_wait_for_the_disk_are_told_so_and_the_node_goes_on_when_it_can() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let (node, obstacle, unknown) = stuck(&temp, Duration::from_millis(50)).await;
+        assert!(unknown > 0);
+        let applied = node.status().applied_index;
+        // While it waits, nothing else is taken on, and what was acknowledged can be read.
+        for _ in 0..3 {
+            let refused = node.propose(command(set("later", "1"))).await.unwrap_err();
+            assert!(matches!(refused, ProposeError::NoRoom(_)), "{refused}");
+        }
+        assert!(get(&node, "k0").is_some() && get(&node, &format!("k{unknown}")).is_none());
+        assert_eq!(node.status().applied_index, applied);
+
+        obstacle.remove();
+        until(|| get(&node, &format!("k{unknown}")).is_some()).await;
+        node.propose(command(set("after", "1"))).await.unwrap();
+        assert!(get(&node, "later").is_none(), "what was refused did not happen");
+    });
+    life(async {
+        let node = Node::start(config(&temp)).await.unwrap();
+        assert!(get(&node, "k0").is_some() && get(&node, "after").is_some());
+    });
+}
+
+#[test]
+fn patience_with_the_disk_is_as_long_as_it_is_set() {
+    let temp = TempDir::new().unwrap();
+    life(async {
+        let patience = Duration::from_millis(400);
+        let begun = std::time::Instant::now();
+        let (node, obstacle, unknown) = stuck(&temp, patience).await;
+        assert!(begun.elapsed() >= patience);
+        // A node that goes away while it is stuck ends its process.
+        obstacle.remove();
+        until(|| get(&node, &format!("k{unknown}")).is_some()).await;
+    });
+    assert_eq!(config(&temp).stuck_patience, Duration::from_secs(5));
 }

@@ -1,5 +1,6 @@
 //! VTP2 over sockets: the server's sessions and the client library.
 
 pub mod client;
+pub mod peers;
 pub mod server;
 pub mod tls;

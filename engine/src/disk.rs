@@ -18,6 +18,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -76,6 +77,8 @@ struct Shared {
     reserves: Mutex<Vec<Reserve>>,
     /// Held while space is set aside for something that is not essential.
     demand: Mutex<Demand>,
+    /// Counts the beginning and the end of each time that happens: odd while it does.
+    others: AtomicU64,
     on_failed_sync: Mutex<Option<OnFailedSync>>,
 }
 
@@ -127,12 +130,20 @@ impl Disk {
         EssentialWork(self.shared.clone())
     }
 
-    /// An attempt that found no room may have met somebody who was about to give back what he could not use: it is made
-    /// again when nobody is setting space aside, then after each reserve that is given up.
+    /// Makes an attempt that must not fail while there is room to be had. One that found none may have met somebody who was
+    /// about to give back what he could not use: then it is made again when nobody is setting space aside; and after each
+    /// reserve that is given up.
     fn insist<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let others = self.shared.others.load(Ordering::Acquire);
+        let mut result = attempt();
+        if !result.as_ref().is_err_and(is_no_space) {
+            return result;
+        }
         let mut demand = self.shared.demand.lock();
         demand.is_pressing = demand.works > 0;
-        let mut result = attempt();
+        if !others.is_multiple_of(2) || self.shared.others.load(Ordering::Acquire) != others {
+            result = attempt();
+        }
         while result.as_ref().is_err_and(is_no_space)
             && self.shared.reserves.lock().iter().any(|reserve| reserve())
         {
@@ -176,10 +187,7 @@ impl Disk {
             }
         };
         let is_sync = matches!(operation, Operation::Sync | Operation::SyncDirectory);
-        let mut result = attempt();
-        if self.essential && !is_sync && result.as_ref().is_err_and(is_no_space) {
-            result = self.insist(attempt);
-        }
+        let result = if self.essential && !is_sync { self.insist(attempt) } else { attempt() };
         result.map_err(|source| {
             let error = StorageError::io(what, path, source);
             if !is_sync {
@@ -350,7 +358,11 @@ impl DiskFile {
         if demand.as_ref().is_some_and(|demand| demand.is_pressing) {
             return Err(StorageError::io(WHAT, &self.path, Errno::NOSPC.into()));
         }
-        disk.run(Operation::Allocate, &self.path, WHAT, action)
+        let Some(_held) = demand else { return disk.run(Operation::Allocate, &self.path, WHAT, action) };
+        disk.shared.others.fetch_add(1, Ordering::AcqRel);
+        let result = disk.run(Operation::Allocate, &self.path, WHAT, action);
+        disk.shared.others.fetch_add(1, Ordering::AcqRel);
+        result
     }
 
     /// `false` when the file system cannot.
@@ -414,7 +426,7 @@ pub(crate) fn read_small(path: &Path, len_max: u64) -> Result<Option<Vec<u8>>, S
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     use tempfile::TempDir;
 

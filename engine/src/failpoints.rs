@@ -119,6 +119,7 @@ fn kind_of(path: &Path) -> &'static str {
         "wal" => "directory of the log",
         "snapshots" => "directory of older snapshots",
         name if name.ends_with(".bin") => "older snapshot",
+        name if name.starts_with("newest-") => "mark of the newest segment",
         name if name.starts_with("active-") => "active segment",
         name if name.ends_with(".wal") => "sealed segment",
         _ => "directory",

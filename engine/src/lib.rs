@@ -18,6 +18,7 @@ pub mod kek;
 pub mod keyring;
 pub mod layout;
 pub mod lock;
+pub mod moment;
 pub mod op;
 pub mod pitr;
 pub mod progress;

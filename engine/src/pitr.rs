@@ -1,7 +1,10 @@
 //! Restores the state as it was at a moment of the past into a new directory.
 //!
 //! A restore begins with the newest snapshot at or before the moment, or with the empty state where the log is complete,
-//! and applies the log up to it. What may follow in the log is left behind. The source is only read.
+//! and applies the log up to it. What may follow in the log is left behind, and may be damaged. The source is only read.
+//!
+//! By time, everything from the first change on can be restored where the log is complete; otherwise from the oldest snapshot on
+//! that the log continues, which is the moment of the last change in it. Before that there is nothing to restore.
 //!
 //! The new directory is made beside its final name and gets that name when everything in it is durable: whenever a
 //! restore ends, there is a whole directory or none.
@@ -18,9 +21,13 @@ use crate::keyring::Keyring;
 use crate::layout::DataDir;
 use crate::progress::Progress;
 use crate::sequence::Sequence;
-use crate::snapshot::{self, Listed};
+use crate::snapshot;
 use crate::state::{Root, State};
 use crate::wal::{History, Record, RecordId};
+pub(crate) use past::Past;
+pub use past::Window;
+
+mod past;
 
 /// Bytes of records read in one piece.
 const READ_BYTES_MAX: usize = 4 << 20;
@@ -32,7 +39,8 @@ const KEYRING_BYTES_MAX: u64 = 1 << 20;
 pub enum Point {
     /// Behind this record.
     Sequence(u64),
-    /// Before the first change stamped later than this, in ms since 1970.
+    /// Before the first change stamped later than this, in ms since 1970; there must be a change stamped earlier, or none
+    /// at all.
     TimestampMs(u64),
 }
 
@@ -52,15 +60,22 @@ pub struct Rebuilt {
 ///
 /// # Errors
 /// `ENG-012` when the moment is not within what is retained; otherwise as for the start of a server, for damage in
-/// what is needed.
+/// what is needed. Damage in the newest segment behind it is a warning.
 pub fn rebuild(
     dir: &DataDir,
     keyring: &Keyring,
     content: &impl Content,
     point: Point,
 ) -> Result<Rebuilt, StorageError> {
-    let history = History::open(dir, keyring, u64::MAX, &mut |_| Ok(()))?;
-    let base = base(dir, keyring, &history, point)?;
+    let history = History::open_up_to_damage(dir, keyring)?;
+    // For its agreement with the manifest.
+    snapshot::covered(dir, keyring)?;
+    let listing = snapshot::list(dir)?;
+    for error in &listing.unreadable {
+        tracing::warn!(%error, "an older snapshot cannot be read");
+    }
+    let past = Past { keyring, content, listing: &listing, history: &history };
+    let base = past.base(point)?;
     let (mut state, mut last) = match &base {
         None => (State::new(), None),
         Some(listed) => {
@@ -75,6 +90,7 @@ pub fn rebuild(
     let end = history.last_id().map(|last| last.index).max(base).unwrap_or(0);
     let up_to = match point {
         Point::Sequence(wanted) if wanted > end => {
+            past.refuse_damage()?;
             return Err(unavailable(format!(
                 "sequence {wanted} is outside retained WAL history, which ends with {end}"
             )));
@@ -85,14 +101,18 @@ pub fn rebuild(
     let mut next = base.unwrap_or(0) + 1;
     let mut progress = Progress::entries("applying the log", (up_to + 1).saturating_sub(next));
     let mut replayed = 0;
+    // The time of the first change that the moment comes before.
+    let mut later = None;
     'log: while next <= up_to {
         let records = history.read(next, up_to + 1, READ_BYTES_MAX)?;
         if records.first().is_none_or(|first| first.id.index != next) {
+            past.refuse_damage()?;
             let message = format!("entry {next} is outside retained WAL history");
             return Err(unavailable(message));
         }
         for record in &records {
             if !apply(&mut state, content, point, record).map_err(|error| error.in_file(&dir.wal()))? {
+                later = Some(record.time_ms);
                 break 'log;
             }
             last = Some(record.id);
@@ -101,14 +121,28 @@ pub fn rebuild(
         }
         progress.reach(replayed);
     }
+    if let Point::TimestampMs(wanted) = point {
+        match later {
+            // Nothing had been changed then, so nothing was there that could be restored.
+            Some(first) if state.time_ms() == 0 => {
+                let detail =
+                    format!("timestamp {wanted} is older than the first change, which was at {first}");
+                return Err(past.outside(wanted, detail));
+            }
+            Some(_) => {}
+            // Some of what is damaged may have happened before the moment.
+            None => past.refuse_damage()?,
+        }
+    }
+    if let Some(damage) = history.damage() {
+        tracing::warn!(error = %damage, last = end, "the log is damaged behind what is restored, which is whole");
+    }
     match (last, point) {
         (Some(last), _) => Ok(Rebuilt { root: state.root(), last, base, replayed }),
         (None, Point::Sequence(wanted)) => {
             Err(unavailable(format!("sequence {wanted} is outside retained WAL history")))
         }
-        (None, Point::TimestampMs(wanted)) => {
-            Err(unavailable(format!("timestamp {wanted} is older than the first entry")))
-        }
+        (None, Point::TimestampMs(_)) => Err(unavailable("nothing was ever written".to_owned())),
     }
 }
 
@@ -129,54 +163,6 @@ fn apply(
         None => state.skip(at),
     }
     Ok(true)
-}
-
-/// The snapshot to begin with; `None` for the empty state.
-fn base(
-    dir: &DataDir,
-    keyring: &Keyring,
-    history: &History,
-    point: Point,
-) -> Result<Option<Listed>, StorageError> {
-    // For its agreement with the manifest.
-    snapshot::covered(dir, keyring)?;
-    let listing = snapshot::list(dir)?;
-    for error in &listing.unreadable {
-        tracing::warn!(%error, "an older snapshot cannot be read");
-    }
-    let mut oldest = None;
-    for listed in listing.older.iter().chain(&listing.last).rev() {
-        let (index, time_ms) = position(listed, keyring, point)?;
-        let reached = match point {
-            Point::Sequence(wanted) => index <= wanted,
-            Point::TimestampMs(wanted) => time_ms <= wanted,
-        };
-        if reached {
-            return Ok(Some(listed.clone()));
-        }
-        oldest = Some((index, time_ms));
-    }
-    let complete = history.purged().is_none() && history.first_index() == Some(Sequence::FIRST.get());
-    match (oldest, point) {
-        _ if complete => Ok(None),
-        (Some((index, _)), Point::Sequence(wanted)) => {
-            Err(unavailable(format!("sequence {wanted} is older than snapshot baseline {index}")))
-        }
-        (Some((_, time_ms)), Point::TimestampMs(wanted)) => {
-            Err(unavailable(format!("timestamp {wanted} is older than snapshot baseline {time_ms}")))
-        }
-        (None, _) => Err(unavailable("there is neither a snapshot nor a complete log".to_owned())),
-    }
-}
-
-/// The last record of a snapshot, and the time of its last change, which only its content says: it was taken later.
-fn position(listed: &Listed, keyring: &Keyring, point: Point) -> Result<(u64, u64), StorageError> {
-    let index = listed.last.map_or(0, |last| last.index);
-    let time_ms = match point {
-        Point::Sequence(_) => 0,
-        Point::TimestampMs(_) => snapshot::read_position(snapshot::open_file(&listed.path, keyring)?)?.1,
-    };
-    Ok((index, time_ms))
 }
 
 fn unavailable(detail: String) -> StorageError {

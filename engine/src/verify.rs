@@ -1,6 +1,7 @@
 //! What is in a data directory, and whether all of it is what was written. Nothing is changed.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use uuid::Uuid;
 use vaylix_proto::Code;
@@ -9,6 +10,7 @@ use crate::content::Content;
 use crate::error::StorageError;
 use crate::keyring::Keyring;
 use crate::layout::DataDir;
+use crate::pitr::{Past, Window};
 use crate::progress::Progress;
 use crate::snapshot::{self, Listed, Listing};
 use crate::wal::{self, History, Record, SegmentInfo, TornTail};
@@ -28,14 +30,14 @@ pub struct Inspection {
     pub segments: Vec<SegmentInfo>,
     /// The oldest record that the log holds.
     pub oldest_record: Option<u64>,
-    /// The last record of the log, or of the last snapshot when that is ahead.
-    pub newest_record: Option<u64>,
-    /// The earliest record whose state can be restored.
-    pub oldest_restorable: Option<u64>,
+    /// What can be restored.
+    pub window: Window,
+    /// What is wrong with the newest segment. What came before it can be restored.
+    pub damage: Option<StorageError>,
     /// The beginning of a write that never completed, which the next start cuts off.
     pub torn_tail: Option<TornTail>,
-    /// Segments that the next start removes; they are not looked into.
-    pub left_over_segments: usize,
+    /// Segments that hold nothing any more, which the next start removes; they are not looked into.
+    pub left_over_segments: Vec<PathBuf>,
 }
 
 /// A data directory of which every byte that counts has been read and found to be what was written.
@@ -51,19 +53,20 @@ pub struct Verified {
     pub bytes_by_key: BTreeMap<Uuid, u64>,
 }
 
-/// Says what is in the directory, by names and headers; of the log, only the end is read.
+/// Says what is in the directory, by names and headers; of the log, only the end is read, and the beginning up to the
+/// first change. Damage in the newest segment is told in the answer.
 ///
 /// # Errors
 /// As for the start of a server, but for damage in what is not read.
-pub fn inspect(dir: &DataDir, keyring: &Keyring) -> Result<Inspection, StorageError> {
+pub fn inspect(dir: &DataDir, keyring: &Keyring, content: &impl Content) -> Result<Inspection, StorageError> {
     // For its agreement with the manifest.
     snapshot::covered(dir, keyring)?;
     let listing = snapshot::list(dir)?;
     for error in &listing.unreadable {
         tracing::warn!(%error, "an older snapshot cannot be read");
     }
-    let history = History::open(dir, keyring, u64::MAX, &mut |_| Ok(()))?;
-    Ok(look(listing, &history))
+    let history = History::open_up_to_damage(dir, keyring)?;
+    look(keyring, content, listing, history)
 }
 
 /// Reads every byte that counts: keyring, vote, manifest, all snapshots, all segments. Takes the memory of the state.
@@ -127,7 +130,8 @@ pub fn verify(dir: &DataDir, keyring: &Keyring, content: &impl Content) -> Resul
             ));
     }
     let Sizes { bytes, by_key } = sizes;
-    Ok(Verified { inspection: look(listing, &history), bytes, records, bytes_by_key: by_key })
+    let inspection = look(keyring, content, listing, history)?;
+    Ok(Verified { inspection, bytes, records, bytes_by_key: by_key })
 }
 
 fn measure(dir: &DataDir, source: std::io::Error) -> StorageError {
@@ -154,28 +158,22 @@ impl Sizes {
     }
 }
 
-fn look(listing: Listing, history: &History) -> Inspection {
+fn look(
+    keyring: &Keyring,
+    content: &impl Content,
+    listing: Listing,
+    history: History,
+) -> Result<Inspection, StorageError> {
+    let window = Past::new(keyring, content, &listing, &history).window()?;
     let Listing { last: snapshot, older: older_snapshots, .. } = listing;
-    let index = |listed: &Listed| listed.last.map(|last| last.index);
-    let purged = history.purged().map(|purged| purged.index);
-    let covered = snapshot.as_ref().and_then(index);
-    let newest_record = covered.max(history.last_id().map(|last| last.index));
-    // The log reaches from the oldest snapshot on that it continues, or from the empty state.
-    let oldest_restorable = match purged {
-        None => history.first_index().or(covered),
-        Some(purged) => {
-            let reached = older_snapshots.iter().filter_map(index).find(|index| *index >= purged);
-            reached.or(covered)
-        }
-    };
-    Inspection {
+    Ok(Inspection {
         oldest_record: history.first_index().or_else(|| history.segments().first().map(|first| first.start)),
-        newest_record,
-        oldest_restorable,
+        window,
         segments: history.segments().to_vec(),
         torn_tail: history.torn_tail().cloned(),
-        left_over_segments: history.left_over().len(),
+        left_over_segments: history.left_over().to_vec(),
+        damage: history.into_damage(),
         snapshot,
         older_snapshots,
-    }
+    })
 }

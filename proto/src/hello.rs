@@ -59,6 +59,8 @@ impl Capabilities {
     pub const LINEARIZABLE_FOLLOWER_READS: Self = Self(1 << 16);
     /// What the published protocol knows, and what a client offers unless it wants more.
     pub const ALL: Self = Self(0b1_1111);
+    /// Everything that a server agrees to.
+    const KNOWN: Self = Self(Self::ALL.0 | Self::LINEARIZABLE_FOLLOWER_READS.0);
 
     /// The members of both.
     #[must_use]
@@ -352,7 +354,10 @@ pub fn negotiate(client: &ClientHello, policy: &ServerPolicy, server_id: ServerI
     if client.max_frame_len < MAX_FRAME_LEN_MIN {
         return ServerHello::rejected(WireError::NegotiationFailed("max_frame_len is below 64 bytes"));
     }
-    let accepted = client.supported_capabilities.intersection(Capabilities::ALL);
+    let offered = client.supported_capabilities;
+    // Who claims capabilities that nobody has defined is taken at its word only for those that every server has had.
+    let common = if Capabilities::KNOWN.contains(offered) { Capabilities::KNOWN } else { Capabilities::ALL };
+    let accepted = offered.intersection(common);
     let zstd = policy.compression == Compression::Zstd
         && client.desired_compression == Compression::Zstd
         && accepted.contains(Capabilities::ZSTD);

@@ -29,6 +29,8 @@ pub(crate) enum ServerError {
     Open(OpenError),
     /// The audit log does not verify, or cannot be read.
     Audit(VerifyError),
+    /// There is no audit log to verify.
+    NoAuditLog(VerifyError),
     /// The backup directory cannot be used, a subcommand cannot do its work on a data directory, or the file of a
     /// key-encryption key cannot be read.
     Storage(StorageError),
@@ -57,7 +59,7 @@ impl ServerError {
             }
             Self::Open(OpenError::Audit(error)) => error.code(),
             Self::Open(OpenError::Node(error)) => error.code(),
-            Self::Audit(error) => error.code(),
+            Self::Audit(error) | Self::NoAuditLog(error) => error.code(),
             Self::Storage(error) => error.code(),
             Self::Healthcheck(_) => Code::HealthcheckFailed,
             Self::Probe(error) => error.code(),
@@ -83,6 +85,9 @@ impl fmt::Display for ServerError {
             Self::Open(OpenError::Refused(refusal)) => f.write_str(&refusal.message),
             Self::Open(error) => write!(f, "{error}"),
             Self::Audit(error) => write!(f, "{error}"),
+            Self::NoAuditLog(error) => {
+                write!(f, "{error} (name it, or the data directory of its server with --data-dir)")
+            }
             Self::Runtime(error) => write!(f, "the operating system refused: {error}"),
             Self::Randomness(error) => write!(f, "no randomness for a password: {error}"),
         }

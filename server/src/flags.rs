@@ -1,13 +1,12 @@
 //! Every setting of the server: one table, read from the command line, then the environment, then defaults.
 //!
 //! The names are those of the public release, so that its unit files and container definitions keep working.
-//! A setting whose feature does not exist yet is known here and *refused*: an operator who asks for a cluster must
-//! never get a server without it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use vaylix_consensus::limits::{KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
@@ -229,12 +228,14 @@ pub(crate) struct Flags {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) transaction_max_seconds: u64,
 
-    /// Part this node takes in a cluster.
+    /// Part this node takes in a cluster. `leader` and `follower` mean the same where --cluster-peers is given: the nodes
+    /// elect their leader. Without a list `leader` founds a cluster of one, and `follower` waits for CLUSTER JOIN.
     #[arg(long, env = "VAYLIX_REPLICATION_ROLE", value_enum, default_value_t = Role::Standalone,
           help_heading = CLUSTER)]
     pub(crate) replication_role: Role,
 
-    /// Name of this node in status reports [default: made on the first start and kept].
+    /// Name of this node: in status reports, and in the list of a cluster, where it is needed [default: made on the
+    /// first start and kept].
     #[arg(long, env = "VAYLIX_NODE_ID", help_heading = CLUSTER)]
     pub(crate) node_id: Option<String>,
 
@@ -248,8 +249,70 @@ pub(crate) struct Flags {
           help_heading = CLUSTER)]
     pub(crate) write_ack_mode: AckMode,
 
-    #[command(flatten)]
-    pub(crate) not_available: NotAvailable,
+    /// The nodes that form the cluster, this one included: `node_id@host:port`, comma separated or given several times,
+    /// the same on every node. Once the cluster exists, only places to look for it.
+    #[arg(long, env = "VAYLIX_CLUSTER_PEERS", value_delimiter = ',', help_heading = CLUSTER)]
+    pub(crate) cluster_peers: Vec<String>,
+
+    /// File with the secret that the nodes of the cluster prove to each other: at least 16 bytes, the same on every
+    /// node. VAYLIX_CLUSTER_SECRET can hold the secret itself instead.
+    #[arg(long, env = "VAYLIX_CLUSTER_SECRET_FILE", help_heading = CLUSTER)]
+    pub(crate) cluster_secret_file: Option<PathBuf>,
+
+    /// `host:port` that the other nodes and clients reach this one at [default: what --cluster-peers says of it].
+    #[arg(long, env = "VAYLIX_REPLICATION_ADVERTISE_ADDR", help_heading = CLUSTER)]
+    pub(crate) replication_advertise_addr: Option<String>,
+
+    /// What reads on the leader see. `linearizable`: everything acknowledged before them, anywhere. `local`: what this
+    /// node has, without asking the others whether it still leads.
+    #[arg(long, env = "VAYLIX_READ_CONSISTENCY", value_enum, default_value_t = ReadConsistency::Linearizable,
+          help_heading = CLUSTER)]
+    pub(crate) read_consistency: ReadConsistency,
+
+    /// Milliseconds that a write waits for the other nodes before its outcome is called unknown.
+    #[arg(long, env = "VAYLIX_REPLICATION_ACK_TIMEOUT_MS", default_value_t = 5_000, help_heading = CLUSTER,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) replication_ack_timeout_ms: u64,
+
+    /// Milliseconds between a leader's heartbeats.
+    #[arg(long, env = "VAYLIX_REPLICATION_HEARTBEAT_INTERVAL_MS", default_value_t = 100, help_heading = CLUSTER,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) replication_heartbeat_interval_ms: u64,
+
+    /// Shortest silence of a leader, in milliseconds, after which another node stands for election.
+    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MIN_MS", default_value_t = 500, help_heading = CLUSTER,
+          value_parser = clap::value_parser!(u64).range(10..))]
+    pub(crate) replication_election_timeout_min_ms: u64,
+
+    /// Longest such silence, in milliseconds.
+    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MAX_MS", default_value_t = 1_000, help_heading = CLUSTER,
+          value_parser = clap::value_parser!(u64).range(10..))]
+    pub(crate) replication_election_timeout_max_ms: u64,
+
+    /// Seconds of silence after which status reports call a node stale.
+    #[arg(long, env = "VAYLIX_REPLICATION_STALE_AFTER_SECONDS", default_value_t = 15, help_heading = CLUSTER)]
+    pub(crate) replication_stale_after_seconds: u64,
+
+    /// With --replication-password, takes the place of a secret that is not given. No user of that name is needed
+    /// [default: the value of --user].
+    #[arg(long, env = "VAYLIX_REPLICATION_USER", help_heading = CLUSTER)]
+    pub(crate) replication_user: Option<String>,
+
+    /// The password to that; the same on every node. A secret file is better.
+    #[arg(long, env = "VAYLIX_REPLICATION_PASSWORD", hide_env_values = true, help_heading = CLUSTER)]
+    pub(crate) replication_password: Option<String>,
+
+    /// Accepted and without effect: nodes find their leader by themselves.
+    #[arg(long, env = "VAYLIX_REPLICATION_UPSTREAM", help_heading = CLUSTER, hide = true)]
+    pub(crate) replication_upstream: Option<String>,
+
+    /// Accepted and without effect: the leader sends entries as they come.
+    #[arg(long, env = "VAYLIX_REPLICATION_POLL_INTERVAL_MS", help_heading = CLUSTER, hide = true)]
+    pub(crate) replication_poll_interval_ms: Option<u64>,
+
+    /// Accepted and without effect: messages to other nodes are bounded by bytes.
+    #[arg(long, env = "VAYLIX_REPLICATION_FETCH_BATCH_SIZE", help_heading = CLUSTER, hide = true)]
+    pub(crate) replication_fetch_batch_size: Option<usize>,
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -422,36 +485,6 @@ pub(crate) enum HealthcheckKind {
     Readiness,
 }
 
-/// Settings of the public release whose feature this release does not have. Known, so that the refusal can say
-/// so; refused, so that nobody relies on something that is not there.
-#[derive(clap::Args)]
-pub(crate) struct NotAvailable {
-    #[arg(long, env = "VAYLIX_CLUSTER_PEERS", help_heading = REFUSED)]
-    cluster_peers: Vec<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_ADVERTISE_ADDR", help_heading = REFUSED)]
-    replication_advertise_addr: Option<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_UPSTREAM", help_heading = REFUSED)]
-    replication_upstream: Option<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_USER", help_heading = REFUSED)]
-    replication_user: Option<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_PASSWORD", hide_env_values = true, help_heading = REFUSED)]
-    replication_password: Option<String>,
-    #[arg(long, env = "VAYLIX_REPLICATION_ACK_TIMEOUT_MS", help_heading = REFUSED)]
-    replication_ack_timeout_ms: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_POLL_INTERVAL_MS", help_heading = REFUSED)]
-    replication_poll_interval_ms: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_FETCH_BATCH_SIZE", help_heading = REFUSED)]
-    replication_fetch_batch_size: Option<usize>,
-    #[arg(long, env = "VAYLIX_REPLICATION_STALE_AFTER_SECONDS", help_heading = REFUSED)]
-    replication_stale_after_seconds: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_HEARTBEAT_INTERVAL_MS", help_heading = REFUSED)]
-    replication_heartbeat_interval_ms: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MIN_MS", help_heading = REFUSED)]
-    replication_election_timeout_min_ms: Option<u64>,
-    #[arg(long, env = "VAYLIX_REPLICATION_ELECTION_TIMEOUT_MAX_MS", help_heading = REFUSED)]
-    replication_election_timeout_max_ms: Option<u64>,
-}
-
 /// Name of the administrator when none is configured.
 pub(crate) const DEFAULT_USER: &str = "vaylix";
 /// Its password when none is configured. Serves listeners on loopback addresses only.
@@ -470,7 +503,6 @@ const ACCESS: &str = "Credentials";
 const AUDIT: &str = "Audit log";
 const LIMITS: &str = "Limits";
 const CLUSTER: &str = "Cluster";
-const REFUSED: &str = "Not available in this release (refused when given)";
 
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -507,6 +539,13 @@ pub(crate) enum Role {
     Follower,
 }
 
+/// What reads on a leader see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReadConsistency {
+    Linearizable,
+    Local,
+}
+
 /// How many nodes must have a write before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AckMode {
@@ -534,8 +573,8 @@ pub(crate) struct Given {
     pub(crate) user_configured: bool,
     /// Whether the password was.
     pub(crate) password_configured: bool,
-    /// The first setting that was given although its feature does not exist, as the operator wrote it.
-    pub(crate) refused: Option<String>,
+    /// Whether the part in a cluster was.
+    pub(crate) role_configured: bool,
 }
 
 /// Reads the settings. Prints help, version or a usage error and ends the process where the command line asks
@@ -549,22 +588,51 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Given {
 
 fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap::Error> {
     let mut command = Flags::command();
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = command
+        .try_get_matches_from_mut(&arguments)
+        .map_err(|error| named_by_its_variable(error, &command, &arguments))?;
     let given = |id: &str| {
         matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
     };
-    let refused = command
-        .get_arguments()
-        .filter(|argument| argument.get_help_heading() == Some(REFUSED))
-        .filter(|argument| given(argument.get_id().as_str()))
-        .find_map(|argument| argument.get_long().map(|long| format!("--{long}")));
     let (user_configured, password_configured) = (given("user"), given("password"));
     let flags = Flags::from_arg_matches(&matches)?;
-    let refused = match flags.replication_role {
-        Role::Standalone => refused,
-        Role::Leader | Role::Follower => refused.or_else(|| Some("--replication-role".to_owned())),
+    let role_configured = given("replication_role");
+    Ok(Given { flags, user_configured, password_configured, role_configured })
+}
+
+/// The same error; where the value came from the environment, it names the variable, which is what has to be changed.
+fn named_by_its_variable(
+    mut error: clap::Error,
+    command: &clap::Command,
+    arguments: &[OsString],
+) -> clap::Error {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg).cloned() else {
+        return error;
     };
-    Ok(Given { flags, user_configured, password_configured, refused })
+    let flag = shown.split([' ', '=', '[']).next().unwrap_or_default();
+    let is_written = arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
+        argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    let variable = flag.strip_prefix("--").and_then(|long| variable(command, long));
+    if let Some(variable) = variable.filter(|_| !is_written) {
+        error.insert(
+            ContextKind::InvalidArg,
+            ContextValue::String(format!("{variable}, the same as {shown}")),
+        );
+    }
+    error
+}
+
+/// The variable of an option, of the program or one of its subcommands, if it is set.
+fn variable(command: &clap::Command, long: &str) -> Option<String> {
+    let own = command
+        .get_arguments()
+        .filter(|argument| argument.get_long() == Some(long))
+        .filter_map(|argument| argument.get_env())
+        .find(|name| std::env::var_os(name).is_some())
+        .map(|name| name.display().to_string());
+    own.or_else(|| command.get_subcommands().find_map(|inner| variable(inner, long)))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -593,20 +661,14 @@ mod tests {
         assert_eq!(given.flags.snapshot_log_bytes, 256 * 1024 * 1024);
         assert_eq!(given.flags.snapshot_interval_seconds, 0);
         assert_eq!(given.flags.key_rotation_days, 90);
-        assert!(given.refused.is_none());
         assert!(!given.user_configured && !given.password_configured);
         assert_eq!((given.flags.pitr_retain_seconds, given.flags.pitr_retain_bytes), (86_400, 8_589_934_592));
     }
 
     #[test]
-    fn what_does_not_exist_is_refused_by_name() {
-        for (arguments, name) in [
-            (vec!["--cluster-peers", "a@b:1"], "--cluster-peers"),
-            (vec!["--replication-role", "leader"], "--replication-role"),
-        ] {
-            assert_eq!(parse(&arguments).unwrap().refused.as_deref(), Some(name), "{arguments:?}");
-        }
-        assert_eq!(parse(&["--replication-role", "standalone"]).unwrap().refused, None);
+    fn the_peers_of_a_cluster_are_a_list() {
+        let given = parse(&["--replication-role", "leader", "--cluster-peers", "a@b:1,c@d:2"]).unwrap();
+        assert_eq!(given.flags.cluster_peers, ["a@b:1", "c@d:2"]);
     }
 
     #[test]

@@ -9,10 +9,12 @@ use tracing_subscriber::filter::LevelFilter;
 /// Starts logging for the whole process. `RUST_LOG` chooses what is shown; by default everything from INFO up,
 /// of libraries from WARN up.
 pub(crate) fn start() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy()
-        .add_directive("openraft=warn".parse().expect("a constant directive"));
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    // What it has to say is said by the node, once and not with every attempt to reach a node that is down.
+    let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(chosen) if chosen.contains("openraft") => filter,
+        _ => filter.add_directive("openraft=off".parse().expect("a constant directive")),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stdout().is_terminal())

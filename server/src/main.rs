@@ -4,6 +4,7 @@
 //!
 //! This is the composition root. It owns no rules: what a setting means is decided by the part it is handed to.
 
+mod cluster;
 mod error;
 mod flags;
 mod kek;

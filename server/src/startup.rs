@@ -12,22 +12,27 @@ use tracing::{info, warn};
 use vaylix_access::{
     Administrator, Authentication, Certificate, Door, Limits, Lockout, Rate, Report, Secret, Settings, audit,
 };
-use vaylix_consensus::Node;
+use vaylix_consensus::{ClusterConfig, NoPeers, Node, PeerTransport};
+use vaylix_dataplane::peers::Transport;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
 use vaylix_dataplane::tls;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
 use vaylix_engine::{BackupDir, Kek};
 use vaylix_proto::Text;
-use vaylix_proto::frame::FRAME_LEN_MAX;
+use vaylix_proto::frame::{Compression, FRAME_LEN_MAX};
 
+use crate::cluster::{self, Cluster};
 use crate::error::ServerError;
-use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, SECONDS_PER_DAY, WalSync};
+use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, ReadConsistency, SECONDS_PER_DAY, WalSync};
 use crate::kek::Source;
 use crate::signals::Signals;
 
 /// Replies of at least this many bytes are compressed, where compression was negotiated.
 const COMPRESSION_THRESHOLD_BYTES: usize = 1024;
+
+/// How long a leader that is told to stop waits for another one to take over.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Random bytes in a generated password.
 const GENERATED_PASSWORD_BYTES: usize = 18;
@@ -40,6 +45,8 @@ pub(crate) struct Config {
     tls: Option<tls::Files>,
     /// Whether only this machine reaches the listener.
     loopback: bool,
+    /// `None` for a node that is alone.
+    cluster: Option<Cluster>,
 }
 
 /// Where the administrator's credentials come from.
@@ -58,13 +65,11 @@ impl Config {
     /// Checks the settings against each other. Nothing has been touched yet when this refuses.
     ///
     /// # Errors
-    /// [`ServerError::Arguments`] for a setting whose feature does not exist, or without one that it needs;
+    /// [`ServerError::Arguments`] for a setting without one that it needs, or against another one;
     /// [`ServerError::TlsSettings`] for settings of TLS that contradict each other.
     pub(crate) fn check(given: Given) -> Result<Self, ServerError> {
-        if let Some(name) = given.refused {
-            return Err(ServerError::Arguments(format!("{name} is not available in this release")));
-        }
         let tls = tls_files(&given.flags)?;
+        let cluster = Cluster::check(&given.flags, given.role_configured)?;
         let loopback = given.flags.bind == "localhost"
             || given.flags.bind.parse().is_ok_and(|address: IpAddr| address.is_loopback());
         let credentials = if given.flags.disable_auth {
@@ -78,10 +83,16 @@ impl Config {
             ));
         } else if loopback {
             Credentials::Default
+        } else if cluster.is_some() {
+            // Every node would make up another one.
+            return Err(ServerError::Arguments(
+                "a cluster on a listener beyond loopback needs --user and --password, the same on every node"
+                    .to_owned(),
+            ));
         } else {
             Credentials::Generated(generate_password()?)
         };
-        Ok(Self { flags: given.flags, credentials, tls, loopback })
+        Ok(Self { flags: given.flags, credentials, tls, loopback, cluster })
     }
 
     fn authentication(&self) -> Authentication {
@@ -98,7 +109,7 @@ impl Config {
         Authentication::Required { administrator, accepts_well_known }
     }
 
-    fn node(&self, kek: Option<Kek>) -> vaylix_consensus::Config {
+    fn node(&self, kek: Option<Kek>, cluster: Option<ClusterConfig>) -> vaylix_consensus::Config {
         let flags = &self.flags;
         let mut config = vaylix_consensus::Config::new(&flags.data_dir);
         config.kek = kek;
@@ -116,8 +127,14 @@ impl Config {
             age_ms: flags.pitr_retain_seconds.saturating_mul(1000),
             bytes: flags.pitr_retain_bytes,
         };
+        config.timing = cluster::timing(flags);
+        config.cluster = cluster;
         config.sweep_interval = Duration::from_secs(flags.expiration_sweep_interval_seconds);
         config
+    }
+
+    fn peer_compression(&self) -> Compression {
+        if self.flags.disable_compression { Compression::None } else { Compression::Zstd }
     }
 
     fn key_age_max(&self) -> Option<Duration> {
@@ -173,17 +190,22 @@ impl Config {
         self.flags.backup_dir.clone().unwrap_or_else(|| self.flags.data_dir.join("backups"))
     }
 
-    fn report(&self, address: SocketAddr, backups: &BackupDir) -> Report {
+    fn report(&self, address: SocketAddr, cluster: Option<&ClusterConfig>, backups: &BackupDir) -> Report {
         let flags = &self.flags;
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             git_sha: env!("VAYLIX_GIT_SHA").to_owned(),
             data_dir: flags.data_dir.clone(),
             backup_dir: backups.path().to_owned(),
-            node_id: flags.node_id.clone(),
+            node_id: cluster.map(|cluster| cluster.name.clone()).or_else(|| flags.node_id.clone()),
             group_id: flags.replication_group_id.clone(),
             write_ack_mode: flags.write_ack_mode.name().to_owned(),
-            advertise_addr: address.to_string(),
+            advertise_addr: match cluster {
+                Some(cluster) => cluster.address.clone(),
+                None => flags.replication_advertise_addr.clone().unwrap_or_else(|| address.to_string()),
+            },
+            local_reads: flags.read_consistency == ReadConsistency::Local,
+            stale_after: Duration::from_secs(flags.replication_stale_after_seconds),
             wal_sync_policy: flags.wal_sync.name().to_owned(),
             wal_segment_size_bytes: flags.wal_segment_size_bytes,
             wal_retain_segments: flags.wal_retain_segments,
@@ -245,11 +267,22 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     // The port is taken before anything is created, so that a second start by mistake leaves no trace; it is
     // served only once everything is recovered.
     let socket = bind(&config.flags.bind, config.flags.port).await?;
-    let address = socket.local_addr().map_err(BindError::from)?;
+    let address = socket.local_addr().map_err(|source| BindError::new(&config.flags.bind, source))?;
 
+    let in_cluster = match &config.cluster {
+        Some(cluster) => Some(cluster.config(&config.flags, address)?),
+        None => None,
+    };
+    let transport: Arc<dyn PeerTransport> = match &config.cluster {
+        Some(cluster) => {
+            let tls = keeper.as_ref().map(tls::Keeper::current);
+            Arc::new(Transport::new(cluster.secret.clone(), config.peer_compression(), tls))
+        }
+        None => Arc::new(NoPeers),
+    };
     // A long recovery is not waited for.
     let node = tokio::select! {
-        node = Node::start(config.node(kek)) => node.map_err(ServerError::Start)?,
+        node = Node::start_among(config.node(kek, in_cluster.clone()), transport) => node.map_err(ServerError::Start)?,
         signal = signals.stop() => {
             info!(signal, "stopped before the server was ready; the data is as it was, and the next start recovers it");
             return Ok(Ended::BeforeReady);
@@ -257,7 +290,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     };
     let backups =
         BackupDir::open_or_create(&config.backup_dir(), node.data_dir()).map_err(ServerError::Storage)?;
-    let report = config.report(address, &backups);
+    let report = config.report(address, in_cluster.as_ref(), &backups);
     let settings = Settings {
         authentication: config.authentication(),
         lockout: config.lockout(),
@@ -266,7 +299,16 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
         audit: config.audit(),
         report,
     };
-    let door = Door::open(node.clone(), settings).await.map_err(ServerError::Open)?;
+    let door = match Door::open(node.clone(), settings).await {
+        Ok(door) => door,
+        Err(refusal) => {
+            // Torn down instead, consensus would log its end as a failure of its own.
+            if let Err(error) = node.shutdown().await {
+                warn!(%error, "the final snapshot was not taken");
+            }
+            return Err(ServerError::Open(refusal));
+        }
+    };
 
     let lets_default_in = door.lets_the_default_pair_in().await.map_err(|e| ServerError::Open(e.into()))?;
     let tls = keeper.as_ref().map(tls::Keeper::current);
@@ -284,11 +326,14 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
         compression: !config.flags.disable_compression,
         log_requests: config.flags.log_requests,
         tls,
+        peers: config.cluster.as_ref().and_then(|cluster| Some((cluster.secret.clone(), node.desk()?))),
         ..ListenerSettings::default()
     };
+    let leading = node.clone();
     let stop = async move {
         let signal = signals.stop().await;
         info!(signal, "shutdown signal received");
+        hand_over(&leading).await;
     };
     let drained = socket.listen(door.clone(), settings).serve(stop).await;
     if drained.aborted > 0 {
@@ -306,6 +351,20 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     Ok(Ended::Cleanly)
 }
 
+/// Gives the office of the leader to another node before this one stops, so that the others need not miss it first.
+async fn hand_over(node: &Node) {
+    if node.desk().is_none() || !node.leads() {
+        return;
+    }
+    match tokio::time::timeout(HAND_OVER_TIME_MAX, node.hand_over()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "stopping as leader: the others elect another one"),
+        Err(_elapsed) => {
+            warn!("stopping as leader, which nobody took over in time: the others elect another one")
+        }
+    }
+}
+
 /// Allows as many open files as the system permits: each connection takes one.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
@@ -319,11 +378,12 @@ fn raise_file_limit() {
 
 /// Binds the first address that `host` stands for.
 async fn bind(host: &str, port: u16) -> Result<Socket, ServerError> {
+    let failed = |source| BindError::new(format_args!("{host}:{port}"), source);
     let address = tokio::net::lookup_host((host, port))
         .await
-        .map_err(BindError::from)?
+        .map_err(failed)?
         .next()
-        .ok_or_else(|| BindError::from(io::Error::from(io::ErrorKind::AddrNotAvailable)))?;
+        .ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
     Ok(Socket::bind(address).await?)
 }
 

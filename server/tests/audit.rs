@@ -83,6 +83,7 @@ fn a_tampered_log_is_refused_as_the_reference_release_does() {
         let (output, status) = run(server::command(&data_dir, &[]).unwrap());
         assert_eq!(status, Some(1), "{output}");
         assert_eq!(output.lines().last(), Some(said), "{output}");
+        assert!(!output.contains(" ERROR "), "one failure, told once: {output}");
         assert_eq!(fs::read(data_dir.join("audit.log")).unwrap(), before, "nothing was changed");
         let (output, status) = verify(&data_dir);
         assert_eq!((output.trim(), status), (said, Some(1)));
@@ -195,7 +196,9 @@ fn the_settings_do_what_they_say() {
     let mut other = Connection::open(server.address()).unwrap();
     let locked = other.call(&auth("x", "y")).unwrap().unwrap_err();
     assert_eq!(locked.known_code(), Some(Code::AuthenticationLocked));
-    assert_eq!(locked.message, "authentication lockout active for x");
+    let left = locked.message.strip_prefix("authentication lockout active for x; try again in ");
+    let left: u64 = left.and_then(|left| left.strip_suffix(" s")?.parse().ok()).expect("the seconds left");
+    assert!((1..=8).contains(&left), "{left}");
     assert!(server.stop("TERM").unwrap().success());
     assert!(!server.data_dir().join("audit.log").exists());
     let names: Vec<String> = fs::read_dir(path.parent().unwrap())
@@ -204,4 +207,18 @@ fn the_settings_do_what_they_say() {
         .collect();
     // The one being written, two closed ones, and the note about those before.
     assert_eq!(names.len(), 4, "{names:?}");
+}
+
+#[test]
+fn a_log_that_is_not_there_is_said_to_be_missing() {
+    let parent = TempDir::new().unwrap();
+    for data_dir in [parent.path().to_owned(), parent.path().join("no/such/directory")] {
+        let (output, status) = verify(&data_dir);
+        assert_eq!(status, Some(1));
+        let expected = format!(
+            "[SRV-004] Filesystem I/O Failure: filesystem I/O failed: there is no audit log {}, ",
+            data_dir.join("audit.log").display()
+        );
+        assert!(output.starts_with(&expected) && output.contains("--data-dir"), "{output}");
+    }
 }

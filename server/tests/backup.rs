@@ -419,6 +419,19 @@ fn growth(server: &Server, action: impl FnOnce()) -> u64 {
     memory(server, "VmHWM").saturating_sub(before)
 }
 
+/// MiB of live data: `VAYLIX_BACKUP_GIB` GiB, or little.
+fn live_mib() -> u64 {
+    std::env::var("VAYLIX_BACKUP_GIB").map_or(64, |text| text.parse::<u64>().unwrap() << 10)
+}
+
+/// Fills the server with `live_mib` MiB of values.
+fn fill(client: &mut Client, live_mib: u64) {
+    let value: Vec<u8> = (0..64 << 10).map(|n: u32| n.to_le_bytes()[0]).collect();
+    for n in 0..live_mib * 16 {
+        client.call(&set_command(&format!("key{n:08}"), value.clone())).unwrap();
+    }
+}
+
 /// Fills a server with about `live_mib` MiB of values, backs it up, verifies and restores, and holds what that takes
 /// against what it may take.
 #[expect(clippy::print_stdout, reason = "the figures are of use where the test is run by hand")]
@@ -427,10 +440,7 @@ fn memory_stays_bounded(live_mib: u64) {
     const ALLOWED: u64 = 32 << 20;
     let server = Server::start(&[]).unwrap();
     let mut client = Client::login(&server);
-    let value: Vec<u8> = (0..64 << 10).map(|n: u32| n.to_le_bytes()[0]).collect();
-    for n in 0..live_mib * 16 {
-        client.call(&set_command(&format!("key{n:08}"), value.clone())).unwrap();
-    }
+    fill(&mut client, live_mib);
     let live = live_mib << 20;
     let written = growth(&server, || drop(client.backup_to("big.json").unwrap()));
     let document = fs::metadata(server.data_dir().join("backups/big.json")).unwrap().len();
@@ -458,6 +468,27 @@ fn memory_stays_bounded(live_mib: u64) {
 /// How much, `tests/slow` decides: the bound is the same.
 #[test]
 fn a_backup_takes_memory_for_a_few_entries_only() {
-    let live_mib = std::env::var("VAYLIX_BACKUP_LIVE_MIB").map_or(64, |text| text.parse().unwrap());
-    memory_stays_bounded(live_mib);
+    memory_stays_bounded(live_mib());
+}
+
+/// There is nothing to keep beside what is restored, so that and a bounded rest is what it takes.
+#[test]
+fn a_restore_into_an_empty_server_takes_the_memory_of_what_it_restores() {
+    const ALLOWED: u64 = 64 << 20;
+    let live_mib = live_mib();
+    let backups = TempDir::new().unwrap();
+    let flags = ["--backup-dir", backups.path().to_str().unwrap()];
+    {
+        let full = Server::start(&flags).unwrap();
+        let mut client = Client::login(&full);
+        fill(&mut client, live_mib);
+        client.backup_to("big.json").unwrap();
+    }
+    let empty = Server::start(&flags).unwrap();
+    let mut client = Client::login(&empty);
+    let restored = growth(&empty, || {
+        assert_eq!(client.restore("big.json"), Ok(Reply::Count(live_mib * 16)));
+    });
+    println!("{live_mib} MiB into an empty server: {} MiB more at the peak", restored >> 20);
+    assert!(restored <= (live_mib << 20) + ALLOWED, "a restore took {} MiB more", restored >> 20);
 }

@@ -210,7 +210,7 @@ fn lose_the_leader(
 }
 
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn the_leader_is_killed() {
     lose_the_leader(
         "leader killed",
@@ -220,7 +220,7 @@ fn the_leader_is_killed() {
 }
 
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn the_leader_is_frozen() {
     lose_the_leader(
         "leader frozen",
@@ -230,7 +230,7 @@ fn the_leader_is_frozen() {
 }
 
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn the_leader_is_cut_off_from_the_other_nodes() {
     lose_the_leader(
         "leader cut off",
@@ -240,7 +240,7 @@ fn the_leader_is_cut_off_from_the_other_nodes() {
 }
 
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn the_leader_is_not_heard() {
     let others = |leader: usize| (0..3).filter(move |node| *node != leader);
     lose_the_leader(
@@ -265,7 +265,7 @@ fn the_leader_is_not_heard() {
 }
 
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn a_cut_off_follower_comes_back_without_disturbing() {
     let mut trial = Trial::start("follower cut off", 3);
     for _ in 0..rounds() {
@@ -281,7 +281,7 @@ fn a_cut_off_follower_comes_back_without_disturbing() {
 }
 
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn slow_and_lossy_links_only_slow_things_down() {
     let mut trial = Trial::start("slow links", 3);
     let kinds = [
@@ -301,7 +301,7 @@ fn slow_and_lossy_links_only_slow_things_down() {
 }
 
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn nodes_are_restarted_one_after_the_other() {
     let mut trial = Trial::start("rolling restart", 3);
     for _ in 0..rounds() {
@@ -315,7 +315,7 @@ fn nodes_are_restarted_one_after_the_other() {
 }
 
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn all_nodes_are_killed_at_once() {
     let mut trial = Trial::start("all nodes killed", 3);
     for _ in 0..rounds() {
@@ -330,7 +330,7 @@ fn all_nodes_are_killed_at_once() {
 
 /// A leader, back after a crash, hands its log to others; then the next leader dies. Nothing that all had may go.
 #[test]
-#[ignore = "needs a build with three-node clusters"]
+#[ignore = "takes minutes: run with --ignored"]
 fn two_leaders_in_a_row_are_killed() {
     let mut trial = Trial::start("two leaders killed", 3);
     for _ in 0..rounds() {

@@ -104,7 +104,9 @@ fn a_taken_port_is_a_coded_refusal() {
         output.push_str(&line);
     }
     assert_eq!(process.wait().unwrap().code(), Some(1), "{output}");
-    assert!(output.contains("[SRV-001] Listener Bind Failure: "), "{output}");
+    let told =
+        format!("[SRV-001] Listener Bind Failure: failed to bind TCP listener: 127.0.0.1:{port}: Address");
+    assert!(output.contains(&told), "{output}");
 }
 
 #[test]

@@ -221,6 +221,97 @@ fn any_moment_of_the_past_is_restored_and_served() {
 }
 
 #[test]
+fn what_can_be_restored_by_time_is_said_and_what_came_before_is_refused() {
+    let begun_ms = now_ms();
+    let (parent, data_dir, phases) = with_a_past();
+    let inspected = vaylix(&["pitr", "inspect", "--data-dir", text(&data_dir)]);
+    let at = |key: &str| inspected.get(key).parse::<u64>().unwrap();
+    let (oldest, newest) = (at("oldest_restorable_at_ms"), at("newest_restorable_at_ms"));
+    // The first change is the administrator.
+    assert!((begun_ms..=phases[0].1).contains(&oldest), "{}", inspected.stdout);
+    assert!((phases[1].1..=phases[2].1).contains(&newest), "{}", inspected.stdout);
+    let dates = ["oldest_restorable_at", "newest_restorable_at"].map(|key| inspected.get(key));
+    assert!(dates.iter().all(|date| date.len() == 24 && date.starts_with("20") && date.ends_with('Z')));
+
+    let target = parent.path().join("restored");
+    let restore = |timestamp_ms: u64| {
+        let (source, into) = (text(&data_dir), text(&target));
+        let wanted = timestamp_ms.to_string();
+        let how = "--to-timestamp-ms";
+        vaylix(&["pitr", "restore", "--source-dir", source, "--target-dir", into, how, &wanted])
+    };
+    let refused = "[ENG-012] Restore Point Unavailable: engine failure: restore point is unavailable: ";
+    let window =
+        format!("the oldest restorable time is {oldest} ({}), the newest {newest} ({})", dates[0], dates[1]);
+    for early in [0, 1, oldest - 1, phases[0].1 / 1000] {
+        restore(early).refused(refused, &window);
+    }
+    restore(phases[0].1 / 1000).refused(refused, "timestamps are in milliseconds");
+    assert!(!target.exists());
+    restore(oldest).pairs();
+    assert!(target.exists());
+}
+
+#[test]
+fn only_damage_in_what_is_restored_matters() {
+    let (parent, data_dir, phases) = with_a_past();
+    let newest =
+        files(&data_dir.join("wal")).into_keys().filter(|path| path.extension().is_some_and(|e| e == "wal"));
+    let start = |path: &PathBuf| {
+        let name =
+            path.file_name().unwrap().to_str().unwrap().split(['-', '.']).find_map(|part| part.parse().ok());
+        name.unwrap_or(0_u64)
+    };
+    let newest = newest.max_by_key(start).unwrap();
+    // The snapshots would do without it.
+    for name in ["snapshot.bin", "manifest.bin"] {
+        std::fs::remove_file(data_dir.join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(data_dir.join("snapshots")).unwrap();
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let at = bytes.iter().rposition(|byte| *byte != 0).unwrap() - 200;
+    bytes[at] ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    let before = files(&data_dir);
+
+    let verified = vaylix(&["storage", "verify", "--data-dir", text(&data_dir)]);
+    verified.refused("[ENG-007] ", text(&newest));
+    let inspected = vaylix(&["pitr", "inspect", "--data-dir", text(&data_dir)]);
+    assert_eq!(inspected.status, Some(0));
+    assert!(inspected.stderr.contains(text(&newest)), "{}", inspected.stderr);
+    let restore = |target: &Path, sequence: u64| {
+        let (source, into, wanted) = (text(&data_dir), text(target), sequence.to_string());
+        vaylix(&["pitr", "restore", "--source-dir", source, "--target-dir", into, "--to-sequence", &wanted])
+    };
+    let target = parent.path().join("restored");
+    let restored = restore(&target, phases[1].0);
+    assert_eq!(restored.status, Some(0), "{}", restored.stderr);
+    assert!(restored.stdout.contains(&format!("restored_sequence={}\n", phases[1].0)), "{}", restored.stdout);
+    assert!(restored.stderr.contains("is damaged behind what is restored"), "{}", restored.stderr);
+    let server = Server::start_in(&target, &[]).unwrap();
+    assert_eq!(get(&server, "phase"), Some(b"2".to_vec()));
+    restore(&parent.path().join("more"), 1_000).refused("[ENG-007] ", text(&newest));
+    assert_eq!(files(&data_dir), before);
+}
+
+#[test]
+fn mistakes_in_the_environment_name_the_variable() {
+    let refused = |environment: &[(&str, &str)], arguments: &[&str]| {
+        let outcome = vaylix_with(arguments, environment);
+        assert_eq!(outcome.status, Some(2), "{}", outcome.stderr);
+        outcome.stderr
+    };
+    let told = refused(&[("VAYLIX_PORT", "x")], &[]);
+    assert!(told.contains("for 'VAYLIX_PORT, the same as --port <PORT>'"), "{told}");
+    let told = refused(&[("VAYLIX_LOG_REQUESTS", "yes")], &[]);
+    assert!(told.contains("VAYLIX_LOG_REQUESTS"), "{told}");
+    let told = refused(&[("VAYLIX_HEALTHCHECK_TIMEOUT_MS", "0")], &["healthcheck"]);
+    assert!(told.contains("VAYLIX_HEALTHCHECK_TIMEOUT_MS"), "{told}");
+    let told = refused(&[("VAYLIX_PORT", "1")], &["--port", "x"]);
+    assert!(told.contains("for '--port <PORT>'") && !told.contains("VAYLIX_PORT"), "{told}");
+}
+
+#[test]
 fn retention_decides_what_can_be_restored() {
     let (parent, data_dir, phases) = with_a_past();
     let target = parent.path().join("restored");
@@ -321,7 +412,8 @@ fn what_cannot_be_done_is_refused_by_code_and_nothing_is_touched() {
 fn verify_names_the_damage_and_leaves_it() {
     let (_parent, data_dir, _) = with_a_past();
     for (path, good) in files(&data_dir) {
-        if path.ends_with("LOCK") {
+        // The lock, and the mark of the newest segment, which is a name.
+        if path.ends_with("LOCK") || good.is_empty() {
             continue;
         }
         let mut bad = good.clone();
@@ -362,6 +454,7 @@ fn health_is_asked_for_by_those_who_may() {
 
     let failed = "[SRV-039] Healthcheck Failed: ";
     healthcheck(at, &[], &readiness).refused(failed, "readiness probe returned status Error");
+    healthcheck(at, &[], &readiness).refused(failed, "give --user and --password");
     let wrong = ["--kind", "readiness", "--user", "vaylix", "--password", "wrong"];
     healthcheck(at, &wrong, &[]).refused(failed, "authentication probe returned status Error");
     healthcheck(at, &["--kind", "readiness", "--user", "vaylix"], &[])

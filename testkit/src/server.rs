@@ -112,6 +112,14 @@ impl Server {
         self.process.wait()
     }
 
+    /// The next line of what it logs after it was ready; `None` when it has closed its output.
+    ///
+    /// # Errors
+    /// When nothing comes in time.
+    pub fn next_line(&self) -> Result<Option<String>> {
+        self.process.next_line()
+    }
+
     /// Sends it this signal.
     ///
     /// # Errors
@@ -149,13 +157,16 @@ impl Server {
     }
 }
 
-/// The server's command line; `--port 0` lets the system choose.
+/// The server's command line; without a `--port` among the flags the system chooses one.
 ///
 /// # Errors
 /// When the binary cannot be found or built.
 pub fn command(data_dir: &Path, flags: &[String]) -> Result<Command> {
     let mut command = Command::new(binary::SERVER.path()?);
-    command.arg("--port").arg("0").arg("--data-dir").arg(data_dir).args(flags);
+    if !flags.iter().any(|flag| flag == "--port") {
+        command.arg("--port").arg("0");
+    }
+    command.arg("--data-dir").arg(data_dir).args(flags);
     // The surroundings of a test must not configure the server.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VAYLIX_") {

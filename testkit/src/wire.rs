@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use vaylix_proto::frame::{Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder};
 use vaylix_proto::hello::{ClientHello, ServerHello};
+use vaylix_proto::opcode::Opcode;
 use vaylix_proto::request::{Metadata, Request};
 use vaylix_proto::response::Response;
 use vaylix_proto::{Command, ErrorReply, Reply, SetOptions};
@@ -43,6 +44,22 @@ impl Connection {
     /// # Errors
     /// When the server cannot be reached, refuses, or does not answer in time.
     pub fn open_within(server: SocketAddr, patience: Duration) -> Result<Self> {
+        let offer = ClientHello {
+            desired_compression: Compression::None,
+            ..ClientHello::new("vaylix-test", env!("CARGO_PKG_VERSION"))
+        };
+        Self::greet(server, &offer, patience)
+    }
+
+    /// Connects and says this hello, which asks for no compression.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn open_as(server: SocketAddr, offer: &ClientHello) -> Result<Self> {
+        Self::greet(server, offer, PATIENCE)
+    }
+
+    fn greet(server: SocketAddr, offer: &ClientHello, patience: Duration) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&server, patience).context("cannot connect")?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
@@ -56,15 +73,11 @@ impl Connection {
             sent: 0,
             received: 0,
         };
-        let offer = ClientHello {
-            desired_compression: Compression::None,
-            ..ClientHello::new("vaylix-test", env!("CARGO_PKG_VERSION"))
-        };
         connection.encoder.encode(&mut connection.output, |body| offer.encode(body))?;
         connection.flush()?;
         let body = connection.frame()?.context("closed instead of a hello")?;
         let hello = ServerHello::decode(&body)?;
-        ensure!(hello.accept(&offer).is_ok(), "rejected: {hello:?}");
+        ensure!(hello.accept(offer).is_ok(), "rejected: {hello:?}");
         Ok(connection)
     }
 
@@ -105,6 +118,23 @@ impl Connection {
         self.encoder
             .encode(&mut self.output, |body| Request::encode(id, &Metadata::default(), command, body))?;
         Ok(())
+    }
+
+    /// One request with an opcode and payload of the caller's, and the status, code and message of its answer.
+    ///
+    /// # Errors
+    /// When the connection is lost or the response cannot be understood.
+    pub fn call_opaque(&mut self, opcode: Opcode, payload: &[u8]) -> Result<Response> {
+        self.sent += 1;
+        let id = self.sent.to_be_bytes();
+        self.encoder.encode(&mut self.output, |body| {
+            Request::encode_opaque(id, &Metadata::default(), opcode, payload, body);
+            Ok(())
+        })?;
+        self.flush()?;
+        self.received += 1;
+        let body = self.frame()?.context("closed instead of a response")?;
+        Ok(Response::decode(body)?)
     }
 
     /// Writes what [`Connection::send`] has collected.

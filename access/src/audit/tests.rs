@@ -398,7 +398,7 @@ fn a_missing_newest_file_is_begun_where_the_closed_ones_end() {
 fn what_is_not_there_cannot_be_verified_but_can_be_begun() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/er/audit.log");
-    let Err(VerifyError::Io { .. }) = verify(&path) else { panic!("nothing is not a log") };
+    let Err(VerifyError::Missing { .. }) = verify(&path) else { panic!("nothing is not a log") };
     write(Settings::new(path.clone()), 2);
     assert_eq!(verify(&path).unwrap().events, 2);
     use std::os::unix::fs::PermissionsExt as _;

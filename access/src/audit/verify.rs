@@ -57,6 +57,12 @@ pub enum VerifyError {
         /// What is wrong with it.
         reason: String,
     },
+    /// There is no file of a log at all (`SRV-004`).
+    #[error("filesystem I/O failed: there is no audit log {path}, and no closed file of one", path = path.display())]
+    Missing {
+        /// Where the newest file would be.
+        path: PathBuf,
+    },
     /// A file cannot be read (`SRV-004`).
     #[error("filesystem I/O failed: {path}: {source}", path = path.display())]
     Io {
@@ -73,7 +79,7 @@ impl VerifyError {
     pub fn code(&self) -> Code {
         match self {
             Self::Broken { .. } => Code::AuditChainVerificationFailure,
-            Self::Io { .. } => Code::ServerFilesystemIoFailure,
+            Self::Missing { .. } | Self::Io { .. } => Code::ServerFilesystemIoFailure,
         }
     }
 }
@@ -104,13 +110,20 @@ pub(super) struct Chain {
 /// Verifies the audit log whose newest file is `path`, with its closed files, without changing anything.
 ///
 /// # Errors
-/// The first line that does not continue the chain, or the file that cannot be read. A log without any file is one
-/// that cannot be read.
+/// The first line that does not continue the chain, or the file that cannot be read; [`VerifyError::Missing`] when there is
+/// no file.
 pub fn verify(path: &Path) -> Result<Summary, VerifyError> {
-    let chain = read_steady(path)?;
+    let missing = || VerifyError::Missing { path: path.to_owned() };
+    let chain = match read_steady(path) {
+        // Not even the directory is there.
+        Err(VerifyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(missing());
+        }
+        chain => chain?,
+    };
     let has_active = path.try_exists().unwrap_or(true);
     if !has_active && chain.closed.is_empty() {
-        return Err(VerifyError::Io { path: path.into(), source: io::ErrorKind::NotFound.into() });
+        return Err(missing());
     }
     Ok(Summary {
         files: chain.closed.len() + usize::from(has_active),

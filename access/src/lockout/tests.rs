@@ -20,7 +20,7 @@ fn begin(failures: &Arc<Failures>, user: &str, peer: &str, now: Instant) -> Atte
     match failures.begin(user, ip(peer), now) {
         Begin::Go(attempt) => attempt,
         Begin::Wait => panic!("{user} from {peer} has to wait"),
-        Begin::Locked => panic!("{user} from {peer} is locked"),
+        Begin::Locked(_) => panic!("{user} from {peer} is locked"),
     }
 }
 
@@ -29,7 +29,7 @@ fn fail(failures: &Arc<Failures>, user: &str, peer: &str, now: Instant) -> bool 
 }
 
 fn is_locked(failures: &Arc<Failures>, user: &str, peer: &str, now: Instant) -> bool {
-    matches!(failures.begin(user, ip(peer), now), Begin::Locked)
+    matches!(failures.begin(user, ip(peer), now), Begin::Locked(_))
 }
 
 #[test]
@@ -40,6 +40,10 @@ fn the_limit_locks_one_name_for_one_address_for_a_while() {
     assert!(!fail(&failures, "a", "10.0.0.1", now));
     assert!(fail(&failures, "a", "10.0.0.1", now), "the third one locks");
     assert!(is_locked(&failures, "a", "10.0.0.1", now + 299 * SECOND));
+    let Begin::Locked(left) = failures.begin("a", ip("10.0.0.1"), now + 290 * SECOND) else {
+        panic!("no lock")
+    };
+    assert_eq!(left, 10 * SECOND, "until the next try");
     assert!(!is_locked(&failures, "a", "10.0.0.2", now), "not from elsewhere");
     assert!(!is_locked(&failures, "b", "10.0.0.1", now), "not somebody else");
     // Afterwards the count begins anew.
@@ -108,7 +112,7 @@ async fn those_who_wait_go_on_when_an_attempt_has_ended() {
         let failures = Arc::clone(&failures);
         tokio::spawn(async move {
             let attempt = failures.attempt("a", ip("10.0.0.1")).await;
-            attempt.map(|attempt| attempt.succeeded(Instant::now())).is_some()
+            attempt.map(|attempt| attempt.succeeded(Instant::now())).is_ok()
         })
     };
     tokio::task::yield_now().await;
@@ -121,7 +125,7 @@ async fn those_who_wait_go_on_when_an_attempt_has_ended() {
     let attempts: Vec<Attempt> = (0..3).map(|_| begin(&failures, "b", "10.0.0.1", now)).collect();
     let waiting = {
         let failures = Arc::clone(&failures);
-        tokio::spawn(async move { failures.attempt("b", ip("10.0.0.1")).await.is_none() })
+        tokio::spawn(async move { failures.attempt("b", ip("10.0.0.1")).await.is_err() })
     };
     tokio::task::yield_now().await;
     for attempt in attempts {

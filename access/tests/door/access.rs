@@ -23,17 +23,17 @@ fn users_roles_and_grants() {
         > show roles
         {ADMIN_ROLE}
         > create user bob password short1
-        {weak}
+        {weak}: it needs at least 12 bytes
         > create user bob password nodigitsinhere
-        {weak}
+        {weak}: it needs a digit
         > create user bob password 123456789012
-        {weak}
+        {weak}: it needs a letter from a to z
         > create user bob password abcdefghijk1
         OK
         > create user bob password abcdefghijk1
         ERROR [SRV-019] User Already Exists: user already exists: bob
         > create user bob password weak
-        {weak}
+        {weak}: it needs at least 12 bytes and a digit
         > create role app
         OK
         > create role app
@@ -157,7 +157,7 @@ fn users_roles_and_grants() {
         > alter user nobody password newpassword9
         ERROR [SRV-020] User Not Found: user not found: nobody
         > alter user bob password weak
-        {weak}"
+        {weak}: it needs at least 12 bytes and a digit"
         ))
         .await;
         bob.says(

@@ -68,9 +68,10 @@ fn nobody_listens() {
             run,
             Run {
                 stdout: format!("[INFO] [client.startup] connecting to 127.0.0.1:{port} ssl=false\n"),
-                stderr: "[CLI-003] Filesystem I/O Failure: filesystem I/O failed: Connection refused \
-                         (os error 111)\n"
-                    .to_owned(),
+                stderr: format!(
+                    "[CLI-003] Filesystem I/O Failure: filesystem I/O failed: failed to connect to \
+                     127.0.0.1:{port}: Connection refused (os error 111)\n"
+                ),
                 status: Some(1),
             }
         );

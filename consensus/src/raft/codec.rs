@@ -14,13 +14,13 @@
 //! | 2 | membership | openraft's `Membership` in MessagePack, structs as maps |
 
 use bytes::Bytes;
-use openraft::{BasicNode, CommittedLeaderId, EntryPayload, LogId, StoredMembership};
+use openraft::{CommittedLeaderId, EntryPayload, LogId, StoredMembership};
 use vaylix_engine::op::{Batch, DecodeError};
 use vaylix_engine::sequence::Sequence;
 use vaylix_engine::wal::{Record, RecordId};
 
 use super::machine::Meta;
-use super::{EntryBody, TypeConfig};
+use super::{EntryBody, Member, TypeConfig};
 
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
 
@@ -75,6 +75,14 @@ pub(crate) fn to_record(entry: Entry, now_ms: u64) -> Record {
     Record { id: record_id(&entry.log_id), time_ms, body }
 }
 
+/// Bytes of what an entry carries for the state.
+pub(crate) fn body_len(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(body) => body.bytes.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
 /// Reads a record back.
 pub(crate) fn to_entry(record: Record) -> Result<Entry, BadRecord> {
     let index = record.id.index;
@@ -112,7 +120,7 @@ pub(crate) fn record_batch(record: &Record) -> Result<Option<Batch<'_>>, BadReco
 }
 
 /// Describes a snapshot. Two at the same position are the same, so the position names it.
-pub(crate) fn snapshot_meta(last: LogId<u64>, membership: StoredMembership<u64, BasicNode>) -> Meta {
+pub(crate) fn snapshot_meta(last: LogId<u64>, membership: StoredMembership<u64, Member>) -> Meta {
     let snapshot_id = format!("{}-{}-{}", last.leader_id.term, last.leader_id.node_id, last.index);
     Meta { last_log_id: Some(last), last_membership: membership, snapshot_id }
 }

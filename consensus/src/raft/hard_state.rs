@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `format` | u8 | 1 |
 //! | `node` | u64 | this node's id |
-//! | `cluster` | bytes, 16 | the cluster's id |
+//! | `cluster` | bytes, 16 | the cluster's id; all zero before the node belongs to one |
 //! | `vote` | map or nil | `term`, `node` and whether it was `committed`; nil before the first election |
 
 use openraft::Vote;

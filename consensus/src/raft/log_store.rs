@@ -27,6 +27,7 @@ use super::hard_state::HardState;
 use super::membership::is_sole_voter;
 use crate::clock;
 use crate::gate::{Gate, Leadership};
+use crate::identity::{ClusterId, Identity};
 use crate::limits::LOG_READ_BYTES_MAX;
 
 /// How long a vote that the disk refused waits.
@@ -70,6 +71,23 @@ impl LogStore {
     /// Writes the vote as it is, under the active storage key. Blocks until it is durable.
     pub(crate) fn seal_vote_anew(&self) -> std::result::Result<(), EngineError> {
         self.shared.hard_state.lock().store(&self.shared.dir, &self.shared.keyring)
+    }
+
+    /// Who this node is.
+    pub(crate) fn identity(&self) -> Identity {
+        self.shared.hard_state.lock().identity
+    }
+
+    /// Makes this node part of `cluster`, durably, if it belongs to none. Returns the cluster it belongs to. Blocks.
+    pub(crate) fn adopt(&self, cluster: ClusterId) -> std::result::Result<ClusterId, EngineError> {
+        let mut hard_state = self.shared.hard_state.lock();
+        if hard_state.identity.cluster == ClusterId::NONE {
+            let identity = Identity { cluster, ..hard_state.identity };
+            let next = HardState { identity, ..*hard_state };
+            next.store(&self.shared.dir, &self.shared.keyring)?;
+            *hard_state = next;
+        }
+        Ok(hard_state.identity.cluster)
     }
 
     fn node(&self) -> u64 {
@@ -219,6 +237,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, log_id: LogId<u64>) -> Result<()> {
         let up_to = codec::record_id(&log_id);
+        if !self.shared.gate.arrival.covers(up_to.index).await {
+            return Err(fault::write_logs(io::Error::other(
+                "the snapshot that covers the log was not stored",
+            )));
+        }
         self.blocking(move |store| match store.wal.purge_to(up_to) {
             // openraft stops on a failure. What stays is not asked for any more, and goes with the next purge.
             Err(error) if error.may_pass() => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use openraft::{BasicNode, EntryPayload, LogId, SnapshotMeta, StoredMembership};
+use openraft::{EntryPayload, LogId, SnapshotMeta, StoredMembership};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use vaylix_engine::error::StorageError;
@@ -22,14 +22,14 @@ use vaylix_proto::Code;
 use super::codec::{self, BadRecord, Entry};
 use super::membership::is_sole_voter;
 use super::snapshot_file::{self, Older};
-use super::{Applied, Image};
+use super::{Applied, Image, Member};
 use crate::clock;
 use crate::fatal::no_panic;
 use crate::gate::{Gate, Leadership};
 use crate::status::{KeyStatus, SnapshotCounts};
 
 /// openraft's description of a snapshot, with our types.
-pub(crate) type Meta = SnapshotMeta<u64, BasicNode>;
+pub(crate) type Meta = SnapshotMeta<u64, Member>;
 
 pub(crate) struct Machine {
     core: Mutex<Core>,
@@ -60,7 +60,7 @@ pub(crate) struct Machine {
 struct Core {
     state: State,
     last_applied: Option<LogId<u64>>,
-    membership: StoredMembership<u64, BasicNode>,
+    membership: StoredMembership<u64, Member>,
 }
 
 /// The snapshot on disk.
@@ -131,11 +131,15 @@ impl Machine {
         }
     }
 
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     pub(crate) fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    pub(crate) fn position(&self) -> (Option<LogId<u64>>, StoredMembership<u64, BasicNode>) {
+    pub(crate) fn position(&self) -> (Option<LogId<u64>>, StoredMembership<u64, Member>) {
         let core = self.core.lock();
         (core.last_applied, core.membership.clone())
     }
@@ -176,10 +180,7 @@ impl Machine {
     fn apply_next(&self, entry: &Entry, batch: Option<&Batch<'_>>) -> Applied {
         let Entry { log_id, payload } = entry;
         let at = codec::sequence(log_id.index);
-        let body_len = match &payload {
-            EntryPayload::Normal(body) => body.bytes.len(),
-            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-        };
+        let body_len = codec::body_len(entry);
         let mut core = self.core.lock();
         let outcomes = match (batch, payload) {
             (Some(batch), _) => core.state.apply(at, batch),
@@ -211,7 +212,7 @@ impl Machine {
 
     /// Whether the next snapshot has been due for so long that the log grows faster than it is let go of.
     pub(crate) fn is_snapshot_overdue(&self) -> bool {
-        self.log_bytes_since_snapshot() >= self.log_bytes_max.saturating_mul(2)
+        self.log_bytes_since_snapshot() >= self.log_bytes_max.saturating_add(self.log_bytes_max / 2)
     }
 
     /// Whether the stored snapshot covers this record and is sealed under the active key: then there is nothing to gain

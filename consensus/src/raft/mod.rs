@@ -7,6 +7,7 @@
 
 #![expect(clippy::result_large_err, reason = "openraft's error type is in the signatures of its traits")]
 
+pub(crate) mod cluster;
 pub(crate) mod codec;
 mod fault;
 pub(crate) mod hard_state;
@@ -14,7 +15,7 @@ pub(crate) mod log_store;
 pub(crate) mod machine;
 mod membership;
 pub(crate) mod network;
-mod office;
+pub(crate) mod office;
 pub(crate) mod offline;
 mod snapshot_file;
 pub(crate) mod start;
@@ -23,8 +24,8 @@ pub(crate) mod state_machine;
 mod suite;
 mod types;
 
-pub(crate) use office::{announce_snapshot, confirm_leadership, office, propose, purge, stopped};
-pub(crate) use types::{Applied, EntryBody, Image, TypeConfig};
+pub(crate) use office::{announce_snapshot, office, propose, purge, stopped};
+pub(crate) use types::{Applied, EntryBody, Image, Member, TypeConfig};
 
 /// A running openraft node with our types.
 pub(crate) type Raft = openraft::Raft<TypeConfig>;

@@ -1,26 +1,29 @@
 //! openraft's calls to peers, carried by a [`PeerTransport`] in MessagePack.
-//!
-//! The transport carries votes and entries. It does not carry snapshots yet, so a peer that is too far behind
-//! for the log stays behind and is reported unreachable.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::error::{
     Fatal, NetworkError, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable,
 };
-use openraft::network::RPCOption;
+use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{BasicNode, OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot, Vote};
+use openraft::{OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot, Vote};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::TypeConfig;
+use super::cluster::{Ballot, send_snapshot};
+use super::{Member, TypeConfig};
 use crate::identity::NodeId;
 use crate::transport::{self, Peer, PeerCall, PeerTransport};
+
+/// The pauses before a peer that could not be reached is tried again: they grow from the first to the last.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// Makes one [`Link`] per peer.
 pub(crate) struct Network(pub(crate) Arc<dyn PeerTransport>);
@@ -31,14 +34,14 @@ pub(crate) struct Link {
     peer: Peer,
 }
 
-type CallError = RPCError<u64, BasicNode, RaftError<u64>>;
+type CallError = RPCError<u64, Member, RaftError<u64>>;
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Link {
+    async fn new_client(&mut self, target: u64, node: &Member) -> Link {
         let id = NodeId::new(target).expect("no node is ever given the id 0");
-        Link { transport: self.0.clone(), peer: Peer { node: id, address: node.addr.clone() } }
+        Link { transport: self.0.clone(), peer: Peer { node: Some(id), address: node.addr.clone() } }
     }
 }
 
@@ -57,7 +60,8 @@ impl Link {
             .map_err(|error: transport::Unreachable| Unreachable::new(&error))?;
         let answer: Result<A, RaftError<u64>> =
             rmp_serde::from_slice(&answer).map_err(|error| NetworkError::new(&error))?;
-        answer.map_err(|error| RemoteError::new(self.peer.node.get(), error).into())
+        let target = self.peer.node.map_or(0, NodeId::get);
+        answer.map_err(|error| RemoteError::new(target, error).into())
     }
 }
 
@@ -75,17 +79,21 @@ impl RaftNetwork<TypeConfig> for Link {
         request: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, CallError> {
-        self.call(PeerCall::Vote, &request, &option).await
+        self.call(PeerCall::Vote, &Ballot::Vote(request), &option).await
     }
 
     async fn full_snapshot(
         &mut self,
-        _: Vote<u64>,
-        _: Snapshot<TypeConfig>,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote<u64>,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        let error = transport::Unreachable("snapshots are not carried to peers".to_owned());
-        Err(StreamingError::Unreachable(Unreachable::new(&error)))
+        send_snapshot(&self.transport, &self.peer, vote, snapshot, cancel).await
+    }
+
+    fn backoff(&self) -> Backoff {
+        let pauses = std::iter::successors(Some(PAUSE_MIN), |pause| Some((*pause * 2).min(PAUSE_MAX)));
+        Backoff::new(pauses)
     }
 }

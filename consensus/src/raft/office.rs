@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use openraft::error::{CheckIsLeaderError, ClientWriteError, Fatal, ForwardToLeader, RaftError};
-use openraft::{BasicNode, ServerState};
+use openraft::ServerState;
+use openraft::error::{ClientWriteError, Fatal, ForwardToLeader};
 use tokio::time::timeout;
 use vaylix_engine::state::Outcome;
 
-use super::{EntryBody, Raft, codec};
-use crate::error::{LeaderHint, ProposeError, ReadError};
+use super::{EntryBody, Member, Raft, codec};
+use crate::error::{LeaderHint, ProposeError};
 use crate::identity::NodeId;
 use crate::status::Role;
 
@@ -26,6 +26,18 @@ pub(crate) struct Office {
     pub(crate) last_index: u64,
     pub(crate) applied_index: u64,
     pub(crate) voters: usize,
+    pub(crate) members: Vec<OfficeMember>,
+    /// Whom the last vote was given to.
+    pub(crate) voted_for: Option<NodeId>,
+}
+
+/// A member as the newest membership has it.
+pub(crate) struct OfficeMember {
+    pub(crate) node: u64,
+    pub(crate) member: Member,
+    pub(crate) voter: bool,
+    /// On a leader, the last entry that it is known to have on disk.
+    pub(crate) matched_index: Option<u64>,
 }
 
 pub(crate) fn office(raft: &Raft) -> Office {
@@ -44,14 +56,46 @@ pub(crate) fn office(raft: &Raft) -> Office {
         last_index: metrics.last_log_index.map_or(0, |index| codec::sequence(index).get()),
         applied_index: metrics.last_applied.map_or(0, |id| codec::sequence(id.index).get()),
         voters: metrics.membership_config.membership().voter_ids().count(),
+        members: members(&metrics),
+        voted_for: NodeId::new(metrics.vote.leader_id.node_id),
     }
 }
 
-/// Writes one entry and waits until it is durable on a quorum and applied here.
-pub(crate) async fn propose(raft: &Raft, body: EntryBody) -> Result<Vec<Outcome>, ProposeError> {
+fn members(metrics: &openraft::RaftMetrics<u64, Member>) -> Vec<OfficeMember> {
+    let membership = metrics.membership_config.membership();
+    let voters: std::collections::BTreeSet<u64> = membership.voter_ids().collect();
+    let matched = |node: &u64| {
+        let id = metrics.replication.as_ref()?.get(node).copied().flatten()?;
+        Some(codec::sequence(id.index).get())
+    };
+    let member = |(node, member): (&u64, &Member)| OfficeMember {
+        node: *node,
+        member: member.clone(),
+        voter: voters.contains(node),
+        matched_index: matched(node),
+    };
+    membership.nodes().map(member).collect()
+}
+
+/// Waits until every voter has the entry on disk, as far as this leader has heard. Returns early when it leads no more.
+pub(crate) async fn on_all_voters(raft: &Raft, record_index: u64) {
+    let mut metrics = raft.metrics();
+    let everywhere = metrics.wait_for(|metrics| {
+        metrics.state != ServerState::Leader
+            || members(metrics)
+                .iter()
+                .filter(|member| member.voter)
+                .all(|member| member.matched_index.is_some_and(|matched| matched >= record_index))
+    });
+    // Gone without a word: the caller finds out by itself.
+    drop(everywhere.await);
+}
+
+/// Writes one entry and waits until it is durable on a quorum and applied here. Returns its number too.
+pub(crate) async fn propose(raft: &Raft, body: EntryBody) -> Result<(u64, Vec<Outcome>), ProposeError> {
     let written = raft.client_write_ff(body).await.map_err(|_stopped| ProposeError::Closed)?;
     match written.await {
-        Ok(Ok(response)) => Ok(response.data.0),
+        Ok(Ok(response)) => Ok((codec::sequence(response.log_id.index).get(), response.data.0)),
         // Either it was never appended, or it was cut off the log by a new leader: it did not happen.
         Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
             Err(ProposeError::NotLeader { leader: leader_hint(forward) })
@@ -62,7 +106,11 @@ pub(crate) async fn propose(raft: &Raft, body: EntryBody) -> Result<Vec<Outcome>
 
 /// Returns when this node has proved to a quorum that it leads, and has applied everything that was committed
 /// when it did.
-pub(crate) async fn confirm_leadership(raft: &Raft) -> Result<(), ReadError> {
+#[cfg(test)]
+pub(crate) async fn confirm_leadership(raft: &Raft) -> Result<(), crate::error::ReadError> {
+    use openraft::error::{CheckIsLeaderError, RaftError};
+
+    use crate::error::ReadError;
     match raft.ensure_linearizable().await {
         Ok(_) => Ok(()),
         Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward))) => {
@@ -73,9 +121,23 @@ pub(crate) async fn confirm_leadership(raft: &Raft) -> Result<(), ReadError> {
     }
 }
 
-fn leader_hint(forward: ForwardToLeader<u64, BasicNode>) -> Option<LeaderHint> {
-    let node = NodeId::new(forward.leader_id?)?;
-    Some(LeaderHint { node, address: forward.leader_node.map(|node| node.addr).unwrap_or_default() })
+fn leader_hint(forward: ForwardToLeader<u64, Member>) -> Option<LeaderHint> {
+    hint(forward.leader_id?, forward.leader_node)
+}
+
+/// The leader as openraft last reported it.
+pub(crate) fn leader_hint_of(raft: &Raft) -> Option<LeaderHint> {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow();
+    let leader = metrics.current_leader?;
+    hint(leader, metrics.membership_config.membership().get_node(&leader).cloned())
+}
+
+fn hint(leader: u64, member: Option<Member>) -> Option<LeaderHint> {
+    let node = NodeId::new(leader)?;
+    let Member { addr, name } = member.unwrap_or_default();
+    let name = if name.is_empty() { node.to_string() } else { name };
+    Some(LeaderHint { node, name, address: addr })
 }
 
 /// Lets openraft know of a snapshot that has been stored, and waits until it does. `false` when it has stopped.

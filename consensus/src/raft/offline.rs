@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use openraft::{BasicNode, Membership, StoredMembership, Vote};
+use openraft::{Membership, StoredMembership, Vote};
 use vaylix_engine::content::Content;
 use vaylix_engine::error::StorageError;
 use vaylix_engine::keyring::Keyring;
@@ -14,6 +14,7 @@ use vaylix_engine::snapshot::Head;
 use vaylix_engine::wal::{self, Record, Wal};
 use vaylix_proto::Code;
 
+use super::Member;
 use super::codec;
 use super::hard_state::HardState;
 use super::snapshot_file::{self, Older};
@@ -57,7 +58,7 @@ pub(crate) fn write_restored(dir: &DataDir, keyring: Keyring, rebuilt: &Rebuilt)
     wal.purge_to(rebuilt.last)?;
     wal.close()?;
 
-    let members = BTreeMap::from([(node, BasicNode::default())]);
+    let members = BTreeMap::from([(node, Member::default())]);
     let membership = Membership::new(vec![BTreeSet::from([node])], members);
     let membership = StoredMembership::new(Some(last), membership);
     let meta = codec::snapshot_meta(last, membership);

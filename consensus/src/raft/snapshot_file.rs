@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use openraft::{BasicNode, LogId, StoredMembership};
+use openraft::{LogId, StoredMembership};
 use serde::{Deserialize, Serialize};
 use vaylix_engine::error::StorageError;
 use vaylix_engine::keyring::Keyring;
@@ -12,6 +12,7 @@ use vaylix_engine::snapshot::{self, Head, Info};
 use vaylix_engine::state::Root;
 use vaylix_proto::Code;
 
+use super::Member;
 use super::codec;
 use super::machine::Meta;
 use crate::clock;
@@ -20,7 +21,7 @@ use crate::clock;
 #[derive(Serialize, Deserialize)]
 struct Label {
     last_log: LogId<u64>,
-    membership: StoredMembership<u64, BasicNode>,
+    membership: StoredMembership<u64, Member>,
 }
 
 /// Whether the snapshot that a new one takes the place of is kept for restores to a point in time.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use openraft::{BasicNode, SnapshotPolicy};
+use openraft::SnapshotPolicy;
 use vaylix_engine::error::StorageError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
@@ -13,21 +13,22 @@ use vaylix_engine::snapshot;
 use vaylix_engine::wal::{self, Wal};
 use vaylix_proto::Code;
 
-use super::Raft;
 use super::codec;
 use super::hard_state::HardState;
 use super::log_store::LogStore;
 use super::machine::Machine;
+use super::membership::is_sole_voter;
 use super::network::Network;
 use super::office::stopped;
 use super::snapshot_file::Older;
 use super::state_machine::StateMachine;
+use super::{Member, Raft};
 use crate::clock;
 use crate::config::{Config, Timing};
 use crate::error::StartError;
-use crate::gate::Gate;
-use crate::identity::Identity;
-use crate::limits::{LOG_READ_BYTES_MAX, REPLICATED_ENTRIES_MAX};
+use crate::gate::{Gate, Leadership};
+use crate::identity::{ClusterId, Identity};
+use crate::limits::{APPEND_TIME_MAX, LOG_READ_BYTES_MAX, REPLICATED_ENTRIES_MAX};
 use crate::status::Recovery;
 use crate::transport::PeerTransport;
 
@@ -40,7 +41,6 @@ pub(crate) struct Started {
     pub(crate) dir: DataDir,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) log_store: LogStore,
-    pub(crate) identity: Identity,
     pub(crate) recovery: Recovery,
 }
 
@@ -64,28 +64,50 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
         .await
         .map_err(|error| StartError::Consensus(error.to_string()))??;
     let Opened { dir, keyring, wal, hard_state, gate, machine, mut recovery } = opened;
-    let identity = hard_state.identity;
-    let node = identity.node.get();
+    let node = hard_state.identity.node.get();
     let log_store = LogStore::new(dir.clone(), keyring.clone(), wal.clone(), hard_state, gate.clone());
     let state_machine = StateMachine::new(machine.clone());
-    let raft_config = Arc::new(raft_config(config.timing));
+    let raft_config = Arc::new(match &config.cluster {
+        Some(_) => member_config(config.timing),
+        None => raft_config(config.timing),
+    });
     let network = Network(transport);
     let raft =
         Raft::new(node, raft_config, network, log_store.clone(), state_machine).await.map_err(consensus)?;
-    if let Err(error) = take_office(&raft, node, &machine, &gate).await {
+    let office = take_office(&raft, node, &machine, &gate, config.cluster.is_some());
+    if let Err(error) = office.await {
         return Err(log_store.take_refusal().map_or(error, StartError::Storage));
     }
     // Until here a failed sync is a failed start.
     dir.on_failed_sync(config.wal.on_fatal.clone());
     recovery.duration = started_at.elapsed();
-    Ok(Started { raft, machine, gate, wal, dir, keyring, log_store, identity, recovery })
+    Ok(Started { raft, machine, gate, wal, dir, keyring, log_store, recovery })
 }
 
 /// Founds the cluster of a fresh node; elects the only voter of a cluster.
-async fn take_office(raft: &Raft, node: u64, machine: &Machine, gate: &Gate) -> Result<(), StartError> {
+///
+/// A node of a cluster comes to its office by election, or to its cluster by founding: both go on after the start.
+async fn take_office(
+    raft: &Raft,
+    node: u64,
+    machine: &Machine,
+    gate: &Gate,
+    in_cluster: bool,
+) -> Result<(), StartError> {
     let fresh = !raft.is_initialized().await.map_err(consensus)?;
+    let alone = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow();
+        is_sole_voter(metrics.membership_config.membership(), node)
+    };
+    if in_cluster && (fresh || !alone) {
+        return Ok(());
+    }
+    if !fresh && !machine.is_sole_voter() {
+        return Err(StartError::Cluster);
+    }
     if fresh {
-        raft.initialize(BTreeMap::from([(node, BasicNode::default())])).await.map_err(consensus)?;
+        raft.initialize(BTreeMap::from([(node, Member::default())])).await.map_err(consensus)?;
     } else if machine.is_sole_voter() {
         raft.trigger().elect().await.map_err(consensus)?;
     }
@@ -119,6 +141,23 @@ fn raft_config(timing: Timing) -> openraft::Config {
     }
 }
 
+/// The same for a node of a cluster, where elections and heartbeats are driven from outside (see [`super::cluster`]).
+///
+/// What openraft calls the heartbeat interval bounds how long it waits for an append here, and how often it looks after
+/// its own affairs. What it calls the election time is how long a voter that hears a leader refuses its vote to others:
+/// a little less than the shortest silence after which anybody asks for it.
+fn member_config(timing: Timing) -> openraft::Config {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let lease = (millis(timing.election_min) * 3 / 4).max(2);
+    openraft::Config {
+        heartbeat_interval: millis(APPEND_TIME_MAX),
+        election_timeout_min: lease - 1,
+        election_timeout_max: lease,
+        enable_elect: false,
+        ..raft_config(timing)
+    }
+}
+
 fn open(config: Config) -> Result<Opened, StartError> {
     let dir = DataDir::open_or_create(&config.data_dir)?;
     let keyring = Arc::new(Keyring::open_or_create_with(&dir, config.kek, clock::now_ms())?);
@@ -136,10 +175,18 @@ fn open(config: Config) -> Result<Opened, StartError> {
     let stored = HardState::load(&dir, &keyring)?;
     let hard_state = match stored {
         Some(hard_state) => hard_state,
+        None if config.cluster.is_some() => HardState { identity: Identity::draw_unattached()?, vote: None },
         None => HardState { identity: Identity::draw()?, vote: None },
     };
+    if config.cluster.is_none() && hard_state.identity.cluster == ClusterId::NONE {
+        return Err(StartError::Unattached);
+    }
     let node = hard_state.identity.node.get();
     let gate = Arc::new(Gate::new(node));
+    // A promise to somebody else still holds. One to this node itself is no office: see `LogStore::read_vote`.
+    if let Some(vote) = hard_state.vote.filter(|vote| vote.leader_id.node_id != node) {
+        gate.voting(Leadership { term: vote.leader_id.term, node: vote.leader_id.node_id });
+    }
     let log_bytes_max = config.snapshot_log_bytes.unwrap_or(u64::MAX);
     let older = if config.pitr.keeps_any() { Older::Kept } else { Older::Replaced };
     let machine = Machine::recover(node, gate.clone(), dir.clone(), keyring.clone(), older, log_bytes_max)?;

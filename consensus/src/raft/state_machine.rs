@@ -7,14 +7,13 @@ use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
 use openraft::{
-    BasicNode, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageError,
-    StoredMembership,
+    EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageError, StoredMembership,
 };
 use parking_lot::Mutex;
 
-use super::codec::Entry;
+use super::codec::{self, Entry};
 use super::machine::{Machine, Meta};
-use super::{Applied, Image, TypeConfig, fault};
+use super::{Applied, Image, Member, TypeConfig, fault};
 use crate::limits::APPLY_INLINE_BYTES_MAX;
 
 pub(crate) struct StateMachine {
@@ -39,7 +38,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Builder;
 
-    async fn applied_state(&mut self) -> Result<(Option<LogId<u64>>, StoredMembership<u64, BasicNode>)> {
+    async fn applied_state(&mut self) -> Result<(Option<LogId<u64>>, StoredMembership<u64, Member>)> {
         Ok(self.machine.position())
     }
 
@@ -76,7 +75,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(&mut self, meta: &Meta, image: Box<Image>) -> Result<()> {
         let machine = self.machine.clone();
         let meta = meta.clone();
-        blocking(move || machine.install(&meta, *image).map_err(fault::write_snapshot)).await
+        blocking(move || {
+            let last = meta.last_log_id.map_or(0, |id| codec::record_id(&id).index);
+            let installed = machine.install(&meta, *image);
+            match &installed {
+                Ok(()) => machine.gate().arrival.stored(last),
+                Err(_) => machine.gate().arrival.failed(),
+            }
+            installed.map_err(fault::write_snapshot)
+        })
+        .await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>> {

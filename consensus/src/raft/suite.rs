@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{
-    BasicNode, CommittedLeaderId, EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError,
+    CommittedLeaderId, EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError,
     StoredMembership, Vote,
 };
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ use super::log_store::LogStore;
 use super::machine::{Machine, Meta};
 use super::snapshot_file::Older;
 use super::state_machine::{Builder, StateMachine};
-use super::{Applied, Image, TypeConfig};
+use super::{Applied, Image, Member, TypeConfig};
 use crate::gate::Gate;
 use crate::identity::{ClusterId, Identity, NodeId};
 
@@ -141,7 +141,7 @@ impl RaftStateMachine<TypeConfig> for Gapless {
 
     async fn applied_state(
         &mut self,
-    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, BasicNode>), StorageError<u64>> {
+    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, Member>), StorageError<u64>> {
         self.inner.applied_state().await
     }
 

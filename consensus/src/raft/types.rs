@@ -10,9 +10,19 @@ openraft::declare_raft_types!(
         D = EntryBody,
         R = Applied,
         NodeId = u64,
-        Node = openraft::BasicNode,
+        Node = Member,
         SnapshotData = Image,
 );
+
+/// A member of the cluster, as the membership in the log names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    /// Where clients and peers reach it, `host:port`; empty for a node that is alone.
+    pub(crate) addr: String,
+    /// What its operator calls it; empty for a node that was never part of a cluster.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) name: String,
+}
 
 /// What a log entry carries: a batch, encoded once by the worker, as the log and the peers get it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

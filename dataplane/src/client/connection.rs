@@ -102,7 +102,7 @@ impl Connection {
         let tcp = tokio::time::timeout_at(deadline, TcpStream::connect((config.host.as_str(), config.port)))
             .await
             .unwrap_or_else(|_| Err(timed_out()))
-            .map_err(Error::Connect)?;
+            .map_err(|source| Error::Connect { address: config.address(), source })?;
         let startup = async {
             tcp.set_nodelay(true)?;
             let stream = match &config.tls {
@@ -234,6 +234,8 @@ impl Connection {
         if !self.usable || !self.in_flight.is_empty() {
             return;
         }
+        // On a runtime of one thread the end shows only after the runtime has looked at its sockets.
+        tokio::task::yield_now().await;
         let looked = poll_fn(|cx| match pin!(self.fill()).poll(cx) {
             Poll::Ready(filled) => Poll::Ready(filled),
             Poll::Pending => Poll::Ready(Ok(())),

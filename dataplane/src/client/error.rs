@@ -14,8 +14,13 @@ use vaylix_proto::hello::Refused;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No TCP connection: refused, unreachable, unknown host, out of time. Nothing was sent.
-    #[error("filesystem I/O failed: {0}")]
-    Connect(#[source] io::Error),
+    #[error("filesystem I/O failed: failed to connect to {address}: {source}")]
+    Connect {
+        /// Host and port that were tried.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A certificate or key file could not be read.
     #[error("filesystem I/O failed: {}: {source}", path.display())]
     File {
@@ -73,7 +78,9 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::Connect(_) | Self::File { .. } | Self::MalformedUrl(_) => Code::ClientFilesystemIoFailure,
+            Self::Connect { .. } | Self::File { .. } | Self::MalformedUrl(_) => {
+                Code::ClientFilesystemIoFailure
+            }
             Self::Configuration(_) => Code::InvalidClientConfiguration,
             Self::Io(_) | Self::TlsHandshake { .. } | Self::ClientCertificate(_) | Self::Closed => {
                 Code::TransportIoFailure

@@ -46,6 +46,7 @@ pub use error::Error;
 pub use redirect::leader_address;
 pub use repeat::may_repeat;
 pub use stream::Stream;
+pub(crate) use tls::system_roots;
 pub use tls::{ClientIdentity, TlsOptions};
 pub use transaction::Transaction;
 pub use url::Url;

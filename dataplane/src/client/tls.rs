@@ -102,8 +102,8 @@ impl ServerCertVerifier for Anybody {
 }
 
 fn roots(ca_cert: Option<&Path>) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
     if let Some(path) = ca_cert {
+        let mut roots = RootCertStore::empty();
         for certificate in certificates(path)? {
             roots
                 .add(certificate)
@@ -111,14 +111,15 @@ fn roots(ca_cert: Option<&Path>) -> Result<RootCertStore, Error> {
         }
         return Ok(roots);
     }
+    system_roots().map_err(|reason| Error::Configuration(format!("{reason}; name a CA file")))
+}
+
+/// The authorities that this system trusts.
+pub(crate) fn system_roots() -> Result<RootCertStore, &'static str> {
+    let mut roots = RootCertStore::empty();
     // A system bundle may hold a few entries that cannot be used; what counts is that some can.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(Error::Configuration(
-            "no trusted certificates found on this system; name a CA file".to_owned(),
-        ));
-    }
-    Ok(roots)
+    if roots.is_empty() { Err("no trusted certificates found on this system") } else { Ok(roots) }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

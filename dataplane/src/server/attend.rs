@@ -15,6 +15,8 @@ use vaylix_access::{Counters, Door, Metric};
 use vaylix_proto::Code;
 use vaylix_proto::frame::{self, Compression};
 
+use crate::peers;
+
 use super::caps::{LINGER_BYTES_MAX, LINGER_MAX, READ_BYTES_MAX};
 use super::connection::{Connection, End};
 use super::handshake::{self, Failed};
@@ -77,6 +79,7 @@ impl Visit<'_> {
     /// Speaks VTP2 over `stream`, then closes it.
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S) {
         match self.greet(&mut stream).await {
+            Ok(greeted) if greeted.is_peer => Box::pin(self.serve_peer(&mut stream, greeted)).await,
             Ok(greeted) => self.serve(&mut stream, greeted).await,
             Err(failure) => {
                 tracing::debug!(target: "server.connection", parent: self.span, %failure, "no session");
@@ -133,14 +136,63 @@ impl Visit<'_> {
         let hello = self.in_time(handshake::receive(stream)).await.ok_or(Failed::Late)??;
         let answer = hello.decide(self.member, &self.server.settings);
         let agreement = self.in_time(handshake::send(stream, &answer)).await.ok_or(Failed::Late)??;
-        Ok(Greeted { is_noteworthy: hello.is_noteworthy(), input: hello.rest, agreement })
+        let is_peer = hello.is_peer(&self.server.settings);
+        Ok(Greeted { is_noteworthy: hello.is_noteworthy(), input: hello.rest, agreement, is_peer })
+    }
+
+    /// Another node. Until it has proved to be one, it is an arrival like any other.
+    async fn serve_peer<S>(&mut self, stream: &mut S, greeted: Greeted)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some((secret, desk)) = self.server.settings.peers.clone() else { return };
+        let patience = match self.hello_by {
+            Some(at) => at.saturating_duration_since(Instant::now()),
+            None => self.server.settings.hello_timeout,
+        };
+        let compression = greeted.agreement.compression;
+        let (arrived, is_peer) = tokio::sync::oneshot::channel();
+        let end = {
+            // The registry is told in between, and may want the connection to leave at any time.
+            let member = &mut *self.member;
+            let attended =
+                peers::attend(stream, greeted.input, compression, (&secret, &desk), patience, move || {
+                    arrived.send(()).is_ok()
+                });
+            let mut attended = std::pin::pin!(attended);
+            let mut is_peer = Some(is_peer);
+            loop {
+                let proved = async {
+                    match &mut is_peer {
+                        Some(proved) => proved.await.is_ok(),
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    end = &mut attended => break Some(end),
+                    () = member.dismissed() => break None,
+                    proved = proved => {
+                        is_peer = None;
+                        if proved && !member.become_peer() {
+                            break None;
+                        }
+                    }
+                }
+            }
+        };
+        if let Some(end) = end {
+            tracing::debug!(target: "server.peers", parent: self.span, %end, "a peer has gone");
+            if matches!(end, peers::End::Refused(_)) {
+                close(stream, false).await;
+            }
+        }
     }
 
     async fn serve<S>(&mut self, stream: &mut S, greeted: Greeted)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Greeted { input, agreement, is_noteworthy } = greeted;
+        let Greeted { input, agreement, is_noteworthy, .. } = greeted;
         if is_noteworthy {
             let compression = match agreement.compression {
                 Compression::None => "none",
@@ -210,6 +262,7 @@ struct Greeted {
     input: BytesMut,
     agreement: vaylix_proto::hello::Agreement,
     is_noteworthy: bool,
+    is_peer: bool,
 }
 
 /// Closes so that the last answers arrive. Closing a socket with unread bytes resets the connection, and a

@@ -44,6 +44,9 @@ pub(crate) const LINGER_MAX: Duration = Duration::from_millis(500);
 /// Bytes thrown away while waiting for that.
 pub(crate) const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Connections of other nodes: a few for each of them, and those that are not yet known to be broken.
+pub(crate) const PEERS_MAX: usize = 256;
+
 /// Connections the operating system may hold for us before we accept them.
 pub(crate) const ACCEPT_BACKLOG: u32 = 1024;
 

@@ -28,7 +28,7 @@ use tracing::Span;
 use vaylix_access::{Admitted, Answer, Login, Metric, Ticket};
 use vaylix_proto::error::WireError;
 use vaylix_proto::frame::FrameDecoder;
-use vaylix_proto::hello::Agreement;
+use vaylix_proto::hello::{Agreement, Capabilities};
 use vaylix_proto::opcode::Opcode;
 use vaylix_proto::request::{Request, RequestId};
 
@@ -122,10 +122,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         span: Span,
     ) -> Self {
         let now = Instant::now();
-        let Agreement { compression, max_frame_len, .. } = agreement;
-        let session = Session::new(server.door.clone(), member.id().0, peer, now);
+        let Agreement { compression, max_frame_len, capabilities } = agreement;
+        let mut session = Session::new(server.door.clone(), member.id().0, peer, now);
         if session.is_known() {
             member.protect();
+        }
+        if capabilities.contains(Capabilities::LINEARIZABLE_FOLLOWER_READS) {
+            session.visitor().read_fresh();
         }
         Self {
             stream,

@@ -14,6 +14,8 @@ use vaylix_proto::frame::{Compression, FRAME_LEN_MAX, FrameDecoder, FrameEncoder
 use vaylix_proto::hello::{Agreement, ClientHello, Rejection, ServerHello, ServerPolicy, negotiate};
 use vaylix_proto::{Code, Text};
 
+use crate::peers::PEER_NAME;
+
 use super::caps::{HELLO_LEN_MAX, READ_BYTES_MIN};
 use super::registry::{Full, Member};
 use super::settings::Settings;
@@ -72,14 +74,22 @@ impl Hello {
         self.client.client_name != HEALTHCHECK_NAME
     }
 
-    /// Decides about it, and takes a seat if it can be agreed to.
+    /// Whether another node has come, by its own account.
+    pub(crate) fn is_peer(&self, settings: &Settings) -> bool {
+        settings.peers.is_some() && self.client.client_name == PEER_NAME
+    }
+
+    /// Decides about it, and takes a seat if it can be agreed to. A peer takes none.
     pub(crate) fn decide(&self, member: &mut Member, settings: &Settings) -> ServerHello {
         let policy = ServerPolicy {
             compression: if settings.compression { Compression::Zstd } else { Compression::None },
             max_frame_len: settings.frame_len_max,
         };
         let answer = negotiate(&self.client, &policy, uuid::Uuid::now_v7().into_bytes());
-        if answer.agreement().is_some() && member.take_seat(Instant::now()) == Err(Full) {
+        if answer.agreement().is_some()
+            && !self.is_peer(settings)
+            && member.take_seat(Instant::now()) == Err(Full)
+        {
             return no_seat(settings.sessions_max);
         }
         answer

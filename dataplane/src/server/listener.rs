@@ -26,10 +26,19 @@ use super::settings::Settings;
 
 /// The address cannot be listened on (`SRV-001`).
 #[derive(Debug, thiserror::Error)]
-#[error("failed to bind TCP listener: {0}")]
-pub struct BindError(#[from] io::Error);
+#[error("failed to bind TCP listener: {address}: {source}")]
+pub struct BindError {
+    address: String,
+    source: io::Error,
+}
 
 impl BindError {
+    /// Nobody can listen on this address, host and port, for that reason.
+    #[must_use]
+    pub fn new(address: impl std::fmt::Display, source: io::Error) -> Self {
+        Self { address: address.to_string(), source }
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -46,11 +55,14 @@ impl Socket {
     /// # Errors
     /// The system's reason.
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restart must not wait until the connections of the last run are forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(Self(socket.listen(ACCEPT_BACKLOG)?))
+        let bind = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // A restart must not wait until the connections of the last run are forgotten.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(ACCEPT_BACKLOG)
+        };
+        bind().map(Self).map_err(|source| BindError::new(address, source))
     }
 
     /// The address that is bound.

@@ -6,6 +6,8 @@
 //! - **Sessions** have. When all places are taken, the session that has been idle longest *without ever having
 //!   logged in* leaves; if every session has logged in or is busy, the newcomer is refused.
 //!
+//! **Peers**, other nodes that have proved to be some, are counted apart from both.
+//!
 //! A connection that has to leave learns it through [`Member::dismissed`]; its place is free at once.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +20,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use super::caps::PEERS_MAX;
 
 /// Number of a connection since the start of the server, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +46,7 @@ struct Members {
     is_closing: bool,
     arrivals: BTreeMap<ConnectionId, oneshot::Sender<()>>,
     sessions: HashMap<ConnectionId, Seat>,
+    peers: HashMap<ConnectionId, oneshot::Sender<()>>,
 }
 
 /// A session's place. Dropping it dismisses the session.
@@ -94,6 +99,7 @@ impl Registry {
         members.is_closing = true;
         members.arrivals.clear();
         members.sessions.clear();
+        members.peers.clear();
     }
 
     fn millis(&self, at: Instant) -> u64 {
@@ -144,6 +150,17 @@ impl Member {
         Ok(())
     }
 
+    /// Turns the arrival into a peer, which takes no session's place. `false` when there are too many, or it has to leave.
+    pub(crate) fn become_peer(&mut self) -> bool {
+        let mut members = self.registry.members.lock();
+        if members.is_closing || members.peers.len() >= PEERS_MAX {
+            return false;
+        }
+        let Some(dismissal) = members.arrivals.remove(&self.id) else { return false };
+        members.peers.insert(self.id, dismissal);
+        true
+    }
+
     /// The session has logged in: it will not be sent away to make room.
     pub(crate) fn protect(&mut self) {
         self.is_protected = true;
@@ -191,6 +208,7 @@ impl Drop for Member {
         let mut members = self.registry.members.lock();
         members.arrivals.remove(&self.id);
         members.sessions.remove(&self.id);
+        members.peers.remove(&self.id);
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use vaylix_access::peers::Desk;
 use vaylix_proto::frame::FRAME_LEN_MAX;
 
+use crate::peers::ClusterSecret;
 use crate::tls::Current;
 
 /// How the listener treats its connections. The limits on requests are the door's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Sessions served at once, counted from the completed hello.
     pub sessions_max: usize,
@@ -27,6 +29,8 @@ pub struct Settings {
     pub log_requests: bool,
     /// What new connections are encrypted with; none: plaintext. A new value counts from the next connection on.
     pub tls: Option<Current>,
+    /// Who answers other nodes, and by what they are known; none: nobody, as on a node that is alone.
+    pub peers: Option<(ClusterSecret, Desk)>,
 }
 
 impl Default for Settings {
@@ -41,6 +45,7 @@ impl Default for Settings {
             frame_len_max: FRAME_LEN_MAX,
             log_requests: false,
             tls: None,
+            peers: None,
         }
     }
 }

@@ -82,6 +82,8 @@ impl Server {
             group_id: "default".into(),
             write_ack_mode: "majority".into(),
             advertise_addr: "127.0.0.1:9173".into(),
+            local_reads: false,
+            stale_after: Duration::from_secs(15),
             wal_sync_policy: "sync".into(),
             wal_segment_size_bytes: 67_108_864,
             wal_retain_segments: 128,

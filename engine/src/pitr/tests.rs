@@ -85,13 +85,15 @@ fn time_ms(index: u64) -> u64 {
 }
 
 /// A directory with a history, and what the state was after each record; the first one is before all of them.
-struct Past {
+struct Written {
     root: TempDir,
     models: Vec<Model>,
+    /// The records with operations.
+    changes: Vec<u64>,
 }
 
 /// Retains as a server does: `retention` decides what stays at each snapshot.
-fn make(steps: &[Step], retention: Retention) -> Past {
+fn make(steps: &[Step], retention: Retention) -> Written {
     let root = crate::crash::scratch();
     let config = Config { segment_size_bytes: 2048, prezero: false, tail_bytes_max: 0, ..Config::default() };
     let mut models = vec![Model::default()];
@@ -170,7 +172,9 @@ fn make(steps: &[Step], retention: Retention) -> Past {
         }
     }
     wal.close().unwrap();
-    Past { root, models }
+    let changes = (1..).zip(steps).filter(|(_, step)| !matches!(step.change, Change::None));
+    let changes = changes.map(|(index, _)| index).collect();
+    Written { root, models, changes }
 }
 
 fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -189,7 +193,7 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-impl Past {
+impl Written {
     fn open(&self) -> (DataDir, Keyring) {
         let dir = DataDir::read_only(self.root.path(), Hold::Shared).unwrap();
         let keyring = Keyring::open_or_create(&dir, 1).unwrap();
@@ -199,6 +203,21 @@ impl Past {
     fn rebuild(&self, point: Point) -> Result<Rebuilt, StorageError> {
         let (dir, keyring) = self.open();
         rebuild(&dir, &keyring, &Bodies, point)
+    }
+
+    fn window(&self) -> Window {
+        let (dir, keyring) = self.open();
+        verify::inspect(&dir, &keyring, &Bodies).unwrap().window
+    }
+
+    /// The moment of the last change up to the record `oldest`, or of the first one where the log is complete or there
+    /// is none before.
+    fn oldest_ms(&self, oldest: u64) -> Option<u64> {
+        let (dir, keyring) = self.open();
+        let history = History::open(&dir, &keyring, 0, &mut |_| Ok(())).unwrap();
+        let before = self.changes.iter().take_while(|index| **index <= oldest).last();
+        let before = before.filter(|_| history.purged().is_some());
+        before.or(self.changes.first()).map(|index| time_ms(*index))
     }
 
     /// Restores every record from `oldest` on, and the moments between them.
@@ -218,9 +237,32 @@ impl Past {
             assert_eq!(model_of(&rebuilt.root), self.models[usize::try_from(index).unwrap()], "{index}");
             assert_eq!((rebuilt.last.index, rebuilt.root.applied()), (index, Sequence::new(index)));
         }
+        let window = self.window();
+        let oldest_ms = self.oldest_ms(oldest);
+        let newest_ms = self.changes.last().map(|index| time_ms(*index));
+        let expected = Window { oldest: Some(oldest), oldest_ms, newest: Some(last), newest_ms };
+        assert_eq!(window, expected);
+        if let (Some(oldest_ms), Some(newest_ms)) = (oldest_ms, newest_ms) {
+            for wanted in [0, oldest_ms / 1000, oldest_ms - 1] {
+                let refused = self.rebuild(Point::TimestampMs(wanted)).err().expect("too early");
+                assert_eq!(refused.code(), Code::RestorePointUnavailable);
+                let told = refused.to_string();
+                let named = format!("oldest restorable time is {oldest_ms} (1970-");
+                assert!(
+                    told.contains(&named) && told.contains(&format!("newest {newest_ms} (1970-")),
+                    "{told}"
+                );
+                assert_eq!(told.contains("milliseconds"), wanted == oldest_ms / 1000, "{told}");
+            }
+        }
         for index in oldest..=last {
             for wanted in [time_ms(index), time_ms(index) + 9] {
-                let rebuilt = self.rebuild(Point::TimestampMs(wanted)).unwrap();
+                let rebuilt = self.rebuild(Point::TimestampMs(wanted));
+                if oldest_ms.is_some_and(|oldest| wanted < oldest) {
+                    assert_eq!(rebuilt.err().map(|error| error.code()), Some(Code::RestorePointUnavailable));
+                    continue;
+                }
+                let rebuilt = rebuilt.unwrap();
                 let expected = (1..=last).take_while(|at| time_ms(*at) <= wanted).last().unwrap();
                 // Behind the last change that counts there may be records without any.
                 let expected = &self.models[usize::try_from(expected).unwrap()];
@@ -241,7 +283,7 @@ proptest! {
         let (dir, keyring) = past.open();
         let verified = verify::verify(&dir, &keyring, &Bodies).unwrap();
         prop_assert_eq!(verified.records, steps.len() as u64);
-        prop_assert_eq!(verified.inspection.oldest_restorable, Some(1));
+        prop_assert_eq!(verified.inspection.window.oldest, Some(1));
         let lock = past.root.path().join("LOCK");
         let sizes: usize = before.iter().filter(|(path, _)| **path != lock).map(|(_, content)| content.len()).sum();
         prop_assert_eq!(verified.bytes, sizes as u64, "every byte was read");
@@ -256,10 +298,9 @@ proptest! {
     ) {
         let past = make(&steps, Retention { age_ms, bytes });
         let (dir, keyring) = past.open();
-        let found = verify::inspect(&dir, &keyring).unwrap();
-        let oldest = found.oldest_restorable.unwrap();
-        prop_assert_eq!(found.newest_record, Some(steps.len() as u64));
-        past.check(oldest);
+        let found = verify::inspect(&dir, &keyring, &Bodies).unwrap();
+        prop_assert_eq!(found.window.newest, Some(steps.len() as u64));
+        past.check(found.window.oldest.unwrap());
     }
 }
 
@@ -296,7 +337,8 @@ fn damage_is_found_by_verify_wherever_it_is() {
     let past = make(&some_steps(), Retention { age_ms: 1 << 40, bytes: 1 << 40 });
     let mut checked = 0;
     for (path, good) in files(past.root.path()) {
-        if path.ends_with("LOCK") {
+        // The lock, and the mark of the newest segment, which is a name.
+        if good.is_empty() || path.ends_with("LOCK") {
             continue;
         }
         for at in [0, good.len() / 3, good.len() / 2, good.len() - 1] {
@@ -319,6 +361,84 @@ fn damage_is_found_by_verify_wherever_it_is() {
     assert!(past.rebuild(Point::Sequence(25)).is_ok());
     fs::remove_file(&older).unwrap();
     assert_eq!(past.rebuild(Point::Sequence(15)).unwrap().base, None, "the log is complete");
+}
+
+#[test]
+fn what_came_before_damage_in_the_newest_segment_is_restored() {
+    let mut steps = some_steps();
+    steps[29].then = Then::GoOn;
+    let past = make(&steps, Retention { age_ms: 1 << 40, bytes: 1 << 40 });
+    let start = |path: &Path| {
+        let name = path.file_name()?.to_str()?.strip_suffix("-30.wal")?;
+        name.parse::<u64>().ok()
+    };
+    let (newest, good) = files(past.root.path()).into_iter().find(|(path, _)| start(path).is_some()).unwrap();
+    let start = start(&newest).unwrap();
+    assert!((21..29).contains(&start), "behind the last snapshot, and of several records: {start}");
+    let end = good.len();
+    let sector = (end - 512) / (31 - usize::try_from(start).unwrap()) / 512 * 512;
+    type Edit<'a> = dyn Fn(&mut Vec<u8>) + 'a;
+    // What is done, and the last whole record.
+    let damages: [(&str, &Edit<'_>, u64); 7] = [
+        ("last record, flipped", &|content| content[end - 100] ^= 1, 29),
+        ("last record, missing", &|content| content.truncate(end - sector), 29),
+        ("last record, zeroed", &|content| content[end - sector..].fill(0), 29),
+        ("first record, flipped", &|content| content[600] ^= 1, start - 1),
+        ("header, flipped", &|content| content[20] ^= 1, start - 1),
+        ("header only", &|content| content.truncate(512), start - 1),
+        ("emptied", &|content| content.clear(), start - 1),
+    ];
+    let check = |what: &str, whole: u64| {
+        let (dir, keyring) = past.open();
+        assert!(verify::verify(&dir, &keyring, &Bodies).is_err(), "{what}");
+        let found = verify::inspect(&dir, &keyring, &Bodies).unwrap();
+        let damage = found.damage.unwrap_or_else(|| panic!("{what}: no damage"));
+        assert_eq!(
+            (found.window.newest, found.window.newest_ms),
+            (Some(whole), Some(time_ms(whole))),
+            "{what}"
+        );
+        for index in [1, 9, 15, 20, whole - 1, whole, whole + 1, 30] {
+            let rebuilt = past.rebuild(Point::Sequence(index));
+            if index <= whole {
+                let model = model_of(&rebuilt.unwrap().root);
+                assert_eq!(model, past.models[usize::try_from(index).unwrap()], "{what}: {index}");
+            } else {
+                let refused = rebuilt.err().unwrap();
+                assert_eq!((refused.code(), refused.file()), (damage.code(), damage.file()), "{what}");
+                assert_eq!(refused.offset(), damage.offset(), "{what}");
+                assert!(refused.to_string().contains(&format!("whole up to entry {whole}")), "{refused}");
+            }
+            let rebuilt = past.rebuild(Point::TimestampMs(time_ms(index)));
+            // What is damaged may have happened in the same millisecond.
+            assert_eq!(rebuilt.is_ok(), time_ms(index) < time_ms(whole), "{what}: at {index}");
+        }
+        assert!(past.rebuild(Point::TimestampMs(u64::MAX)).is_err(), "{what}");
+    };
+    for (what, edit, whole) in damages {
+        let mut bad = good.clone();
+        edit(&mut bad);
+        fs::write(&newest, &bad).unwrap();
+        check(what, whole);
+    }
+    fs::remove_file(&newest).unwrap();
+    check("missing", start - 1);
+    fs::write(&newest, &good).unwrap();
+
+    // What is not the newest one is needed by whatever comes behind.
+    let before = files(past.root.path())
+        .into_keys()
+        .find(|path| path.to_str().is_some_and(|path| path.ends_with(&format!("-{}.wal", start - 1))))
+        .unwrap();
+    let good = fs::read(&before).unwrap();
+    fs::write(&before, &good[..100]).unwrap();
+    assert!(past.rebuild(Point::Sequence(30)).is_err());
+    assert!(past.rebuild(Point::Sequence(1)).is_err(), "its header says what the order is");
+    let mut bad = good.clone();
+    bad[600] ^= 1;
+    fs::write(&before, &bad).unwrap();
+    assert!(past.rebuild(Point::Sequence(1)).is_ok());
+    assert_eq!(past.rebuild(Point::Sequence(30)).err().and_then(|error| error.offset()), Some(512));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::log::{Log, Segment};
 use super::name::Name;
 use super::record::{Record, RecordId};
-use super::recovery::{self, Examined, Live, TornTail};
+use super::recovery::{self, Examined, Extent, Live, TornTail};
 use super::scan;
 use crate::error::StorageError;
 use crate::keyring::Keyring;
@@ -20,6 +20,7 @@ pub struct History {
     segments: Vec<SegmentInfo>,
     left_over: Vec<PathBuf>,
     torn_tail: Option<TornTail>,
+    damage: Option<StorageError>,
 }
 
 /// A segment of the log.
@@ -50,7 +51,27 @@ impl History {
         covered: u64,
         visit: &mut dyn FnMut(&Record) -> Result<(), StorageError>,
     ) -> Result<Self, StorageError> {
-        let Examined { judged, recovery, .. } = recovery::examine(dir, keyring, covered, visit)?;
+        Self::open_as(dir, keyring, covered, Extent::Whole, visit)
+    }
+
+    /// The same with what it takes to know where the log ends, but when the newest segment is damaged or missing, the log
+    /// ends before that: [`damage`](Self::damage).
+    ///
+    /// # Errors
+    /// As [`Wal::open`](super::Wal::open), for every other segment.
+    pub fn open_up_to_damage(dir: &DataDir, keyring: &Keyring) -> Result<Self, StorageError> {
+        Self::open_as(dir, keyring, u64::MAX, Extent::UpToDamage, &mut |_| Ok(()))
+    }
+
+    fn open_as(
+        dir: &DataDir,
+        keyring: &Keyring,
+        covered: u64,
+        extent: Extent,
+        visit: &mut dyn FnMut(&Record) -> Result<(), StorageError>,
+    ) -> Result<Self, StorageError> {
+        let examined = recovery::examine(dir, keyring, covered, extent, visit)?;
+        let Examined { judged, recovery, damage, .. } = examined;
         let mut kept = VecDeque::new();
         let mut segments = Vec::new();
         for Live { found, key, scanned } in judged.live {
@@ -82,6 +103,7 @@ impl History {
             segments,
             left_over: judged.stale.into_iter().map(|stale| stale.path).collect(),
             torn_tail: recovery.torn_tail,
+            damage,
         })
     }
 
@@ -111,6 +133,18 @@ impl History {
     #[must_use]
     pub fn torn_tail(&self) -> Option<&TornTail> {
         self.torn_tail.as_ref()
+    }
+
+    /// Why the log is taken to end with its last record, though there may have been more.
+    #[must_use]
+    pub fn damage(&self) -> Option<&StorageError> {
+        self.damage.as_ref()
+    }
+
+    /// The same, taken out.
+    #[must_use]
+    pub fn into_damage(self) -> Option<StorageError> {
+        self.damage
     }
 
     /// The oldest record that can be read; `None` when there is none.

@@ -2,7 +2,8 @@
 //!
 //! # On disk
 //! `wal/origin.bin` says where the log begins (`origin`). Segments hold the records: one is being written
-//! (`active-<start>.wal`), the others are finished (`<start>-<end>.wal`). A segment is a header sector (`header`) and
+//! (`active-<start>.wal`), the others are finished (`<start>-<end>.wal`). The name of an empty file says which one is the newest
+//! (`newest`). A segment is a header sector (`header`) and
 //! then frames (`frame`), each one or more whole sectors (`sector`) of 512 bytes; a finished segment ends with its last
 //! frame, the active one goes on with zeros. One frame is what was written and synced at once.
 //!
@@ -34,6 +35,7 @@ mod header;
 mod history;
 mod log;
 mod name;
+mod newest;
 mod origin;
 mod record;
 mod recovery;
@@ -70,6 +72,7 @@ use crate::keyring::Keyring;
 use crate::layout::DataDir;
 use header::Header;
 use log::Log;
+use newest::NewestMark;
 use recovery::Opened;
 use room::ReserveFile;
 use shared::{Batch, QUEUE_BYTES_MAX, Reply, Shared, State, Work, size_bytes};
@@ -135,7 +138,7 @@ impl Wal {
         covered: u64,
         check: impl FnOnce(&Recovery) -> Result<(), StorageError>,
     ) -> Result<(Self, Recovery), StorageError> {
-        let Opened { mut log, number, vacant, recovery } =
+        let Opened { mut log, number, marked, vacant, recovery } =
             recovery::open(dir, &config, &keyring, covered, check)?;
         let supersedes = vacant.as_ref().is_some_and(|vacant| vacant.supersedes);
         let header = Header::new(number, log.next().unwrap_or(FIRST_INDEX), log.last, supersedes, &keyring)?;
@@ -149,6 +152,8 @@ impl Wal {
         dir.disk().add_reserve(reserve.reserve());
         let active = Active::first(dir, &config, &keyring, &header, vacant)?;
         log.segments.push_back(active.segment());
+        let mut mark = NewestMark::new(dir, marked);
+        mark.advance(number);
         let spare = (config.prezero && config.segment_size_bytes > 0)
             .then(|| Spare::start(dir.disk().clone(), dir.wal().join("spare.tmp"), config.segment_size_bytes))
             .transpose()?;
@@ -182,6 +187,7 @@ impl Wal {
             spare,
             active,
             number: number + 1,
+            mark,
             encoder: frame::Encoder::default(),
             reserve,
             doomed: VecDeque::new(),

@@ -30,7 +30,7 @@ use super::name::Name;
 use super::record::{Record, RecordId};
 use super::scan::{self, Scanned, Watch};
 use super::sector::SECTOR_BYTES;
-use super::{Config, origin};
+use super::{Config, newest, origin};
 use crate::error::StorageError;
 use crate::keyring::Keyring;
 use crate::layout::DataDir;
@@ -76,6 +76,20 @@ impl Found {
         matches!(self.name, Name::Sealed { end, .. } if end <= covered && end < self.below)
     }
 
+    /// The same, damaged if it does not end with the record that its name says.
+    fn ends_with(&self, end: u64, mut scanned: Scanned) -> Scanned {
+        let wrong = match scanned.last {
+            _ if scanned.damage.is_some() => return scanned,
+            None => "sealed segment is empty".to_owned(),
+            Some(last) if last.index != end => {
+                format!("segment end sequence mismatch: it ends with {}", last.index)
+            }
+            Some(_) => return scanned,
+        };
+        scanned.damage = Some(self.refuse(wrong).at(scanned.end));
+        scanned
+    }
+
     fn refuse(&self, message: impl Into<String>) -> StorageError {
         StorageError::new(Code::WalDeserializationFailure, message)
             .in_file(&self.path)
@@ -89,6 +103,17 @@ impl Found {
 pub(super) struct Judged {
     pub(super) live: Vec<Live>,
     pub(super) stale: Vec<Stale>,
+    /// What is wrong with the newest one, where its whole part is taken.
+    damage: Option<StorageError>,
+}
+
+/// How much of the log is wanted when its newest segment is damaged or missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of it: it is refused.
+    Whole,
+    /// What came before.
+    UpToDamage,
 }
 
 /// A segment that holds nothing any more.
@@ -110,6 +135,8 @@ pub(super) struct Opened {
     pub(super) log: Log,
     /// Of the next segment.
     pub(super) number: u64,
+    /// Of the newest segment by the mark.
+    pub(super) marked: Option<u64>,
     /// The active segment that was found, when it holds no records.
     pub(super) vacant: Option<Vacant>,
     pub(super) recovery: Recovery,
@@ -127,7 +154,11 @@ pub(super) struct Examined {
     pub(super) fresh: bool,
     pub(super) judged: Judged,
     pub(super) recovery: Recovery,
+    /// What is wrong with the newest segment; never with [`Extent::Whole`].
+    pub(super) damage: Option<StorageError>,
     leftovers: Vec<PathBuf>,
+    /// Of the newest segment by the mark.
+    marked: Option<u64>,
     /// Of the next segment.
     number: u64,
 }
@@ -141,8 +172,9 @@ pub(super) fn open(
     covered: u64,
     check: impl FnOnce(&Recovery) -> Result<(), StorageError>,
 ) -> Result<Opened, StorageError> {
-    let examined = examine(dir, keyring, covered, &mut |_| Ok(()))?;
-    let Examined { fresh, judged: Judged { live, stale }, recovery, leftovers, number } = examined;
+    let examined = examine(dir, keyring, covered, Extent::Whole, &mut |_| Ok(()))?;
+    let Examined { fresh, judged, recovery, leftovers, marked, number, .. } = examined;
+    let Judged { live, stale, .. } = judged;
     check(&recovery)?;
     if fresh {
         origin::store(dir, keyring, None)?;
@@ -159,7 +191,7 @@ pub(super) fn open(
         }
     }
     let log = Log::new(recovery.purged, recovery.last, kept, config.tail_bytes_max);
-    Ok(Opened { log, number, vacant, recovery })
+    Ok(Opened { log, number, marked, vacant, recovery })
 }
 
 /// Judges the log of the directory and changes nothing. `visit` sees every record that is read and counts.
@@ -167,9 +199,10 @@ pub(super) fn examine(
     dir: &DataDir,
     keyring: &Keyring,
     covered: u64,
+    extent: Extent,
     visit: &mut dyn FnMut(&Record) -> Result<(), StorageError>,
 ) -> Result<Examined, StorageError> {
-    let Listing { mut segments, leftovers } = list(&dir.wal())?;
+    let Listing { mut segments, leftovers, mut damage, marked } = list(&dir.wal(), extent)?;
     let origin = origin::load(dir, keyring)?;
     if origin.is_none()
         && let Some(path) = segments.first().map(|found| found.path.clone()).or_else(|| dir.sealed_file())
@@ -184,6 +217,7 @@ pub(super) fn examine(
     let fresh = origin.is_none();
     let purged = origin.flatten();
     if segments.is_empty()
+        && damage.is_none()
         && purged.is_none()
         && let Some(path) = dir.sealed_file()
     {
@@ -200,12 +234,21 @@ pub(super) fn examine(
     }
     order(&mut segments)?;
     let number = segments.last().map_or(1, |newest| newest.header.number + 1);
+    if let Some(marked) = marked.filter(|marked| *marked >= number && damage.is_none()) {
+        let error = newest::missing(dir, marked, segments.last().map(|last| &*last.path));
+        match extent {
+            Extent::Whole => return Err(error),
+            Extent::UpToDamage => damage = Some(error),
+        }
+    }
     let mut total = 0;
     for found in segments.iter().filter(|found| !found.is_covered(covered)) {
         total += scan::file_len(&found.path)?;
     }
     let mut watch = Watch { progress: Progress::bytes("reading the log", total), visit };
-    let judged = judge(segments, purged, keyring, covered, &mut watch)?;
+    let mut judged = judge(segments, purged, keyring, covered, extent, &mut watch)?;
+    // The end of what there is, before the segment that is not.
+    let damage = judged.damage.take().or(damage);
 
     let live = &judged.live;
     let last = live.iter().rev().find_map(|live| live.scanned.live_last).or(purged);
@@ -217,17 +260,23 @@ pub(super) fn examine(
     };
     let records = first.zip(last).map_or(0, |(first, last)| (last.index + 1).saturating_sub(first));
     let recovery = Recovery { records, last, purged, torn_tail };
-    Ok(Examined { fresh, judged, recovery, leftovers, number })
+    Ok(Examined { fresh, judged, recovery, damage, leftovers, marked, number })
 }
 
+#[derive(Default)]
 struct Listing {
     segments: Vec<Found>,
     leftovers: Vec<PathBuf>,
+    /// Why the newest segment is not among them, though there is its file.
+    damage: Option<StorageError>,
+    marked: Option<u64>,
 }
 
-fn list(directory: &Path) -> Result<Listing, StorageError> {
+fn list(directory: &Path, extent: Extent) -> Result<Listing, StorageError> {
     let failed = |source| StorageError::io("list the directory", directory, source);
-    let mut listing = Listing { segments: Vec::new(), leftovers: Vec::new() };
+    let mut listing = Listing::default();
+    let mut headless = Vec::new();
+    let mut marks = Vec::new();
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(listing),
         result => result.map_err(failed)?,
@@ -236,18 +285,30 @@ fn list(directory: &Path) -> Result<Listing, StorageError> {
         let path = entry.map_err(failed)?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
         match (extension, path.file_name().and_then(|name| name.to_str()).and_then(Name::parse)) {
-            (_, Some(name)) => {
-                let header = read_header(&path)?;
-                listing.segments.push(Found { path, name, header, below: u64::MAX });
-            }
+            (_, Some(name)) => match read_header(&path) {
+                Ok(header) => listing.segments.push(Found { path, name, header, below: u64::MAX }),
+                Err(error) if extent == Extent::UpToDamage => headless.push((name, error)),
+                Err(error) => return Err(error),
+            },
             (Some("tmp"), None) => listing.leftovers.push(path),
             (Some("wal"), None) => {
                 return Err(StorageError::new(Code::WalDeserializationFailure, "not the name of a segment")
                     .in_file(&path)
                     .advise("give the file its name back, or move it out of the directory when it is no part of the log"));
             }
-            _ => {}
+            _ => marks.extend(newest::parse(&path).map(|number| (number, path))),
         }
+    }
+    marks.sort();
+    listing.marked = marks.pop().map(|(number, _)| number);
+    listing.leftovers.extend(marks.into_iter().map(|(_, path)| path));
+    while let Some((name, error)) = headless.pop() {
+        // Only its name is left to say that it is the newest one.
+        let is_newest = listing.segments.iter().all(|found| found.name.start() < name.start());
+        if !is_newest || !headless.is_empty() {
+            return Err(error);
+        }
+        listing.damage = Some(error);
     }
     Ok(listing)
 }
@@ -297,10 +358,11 @@ fn judge(
     purged: Option<RecordId>,
     keyring: &Keyring,
     covered: u64,
+    extent: Extent,
     watch: &mut Watch<'_>,
 ) -> Result<Judged, StorageError> {
     let gone = |index: u64| purged.is_some_and(|purged| index <= purged.index);
-    let Judged { mut live, mut stale } = Judged::default();
+    let Judged { mut live, mut stale, mut damage } = Judged::default();
     // The last record so far; `None` while nothing says where the log begins.
     let mut last: Option<RecordId> = None;
     let mut segments = segments.into_iter().peekable();
@@ -316,7 +378,7 @@ fn judge(
         }
         if found.is_active() && segments.peek().is_some() {
             let key = found.header.key(keyring, &found.path)?;
-            let scanned = scan::active(&found.path, &found.header, &key, below, watch)?;
+            let scanned = scan::active(&found.path, &found.header, &key, below, watch)?.whole()?;
             if scanned.last.is_some() || scanned.torn {
                 return Err(found.refuse("ambiguous log: found 2 active segments"));
             }
@@ -340,24 +402,23 @@ fn judge(
             _ => {}
         }
         let key = Arc::new(found.header.key(keyring, &found.path)?);
-        let scanned = match found.name {
+        let mut scanned = match found.name {
             Name::Active { .. } => scan::active(&found.path, &found.header, &key, below, watch)?,
             Name::Sealed { end, .. } => {
                 let proved = segments.peek().and_then(|next| next.header.previous);
-                let scanned = match proved.filter(|last| last.index == end && found.is_covered(covered)) {
+                match proved.filter(|last| last.index == end && found.is_covered(covered)) {
                     Some(last) => scan::unread(&found.path, last)?,
-                    None => scan::sealed(&found.path, &found.header, &key, below, watch)?,
-                };
-                match scanned.last {
-                    None => return Err(found.refuse("sealed segment is empty")),
-                    Some(last) if last.index != end => {
-                        return Err(found
-                            .refuse(format!("segment end sequence mismatch: it ends with {}", last.index)));
+                    None => {
+                        let read = scan::sealed(&found.path, &found.header, &key, below, watch)?;
+                        found.ends_with(end, read)
                     }
-                    Some(_) => scanned,
                 }
             }
         };
+        match extent {
+            Extent::UpToDamage if segments.peek().is_none() => damage = scanned.damage.take(),
+            _ => scanned = scanned.whole()?,
+        }
         if scanned.live_last.is_some_and(|last| gone(last.index)) {
             stale.push(Stale { path: found.path, overhangs: scanned.last != scanned.live_last });
             continue;
@@ -365,7 +426,7 @@ fn judge(
         last = scanned.live_last.or(last);
         live.push(Live { found, key, scanned });
     }
-    Ok(Judged { live, stale })
+    Ok(Judged { live, stale, damage })
 }
 
 fn repair(dir: &DataDir, leftovers: &[PathBuf], stale: &[Stale]) -> Result<(), StorageError> {

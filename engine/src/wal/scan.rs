@@ -54,6 +54,15 @@ pub(super) struct Scanned {
     /// Whether the beginning of an incomplete frame follows.
     pub(super) torn: bool,
     pub(super) marks: Vec<Mark>,
+    /// Why nothing more was read, though there is more.
+    pub(super) damage: Option<StorageError>,
+}
+
+impl Scanned {
+    /// The same, if all of it was read.
+    pub(super) fn whole(mut self) -> Result<Self, StorageError> {
+        self.damage.take().map_or(Ok(self), Err)
+    }
 }
 
 /// What is said of a finished segment that is not read: its name gives its last record, and the header of the next
@@ -70,7 +79,7 @@ pub(super) fn unread(path: &Path, last: RecordId) -> Result<Scanned, StorageErro
     Ok(Scanned { last: Some(last), live_last: Some(last), end, ..Scanned::default() })
 }
 
-/// Reads a finished segment: frames from the header to the last byte, nothing else.
+/// Reads a finished segment: frames from the header to the last byte, nothing else. Up to the first damage, if there is any.
 pub(super) fn sealed(
     path: &Path,
     header: &Header,
@@ -82,15 +91,17 @@ pub(super) fn sealed(
     let mut scan = Scan::new(path, header, key, below)?;
     while scan.found.end < len {
         let at = scan.found.end;
-        if let Err(broken) = scan.frame(watch)? {
-            return Err(broken.refuse(path));
+        match scan.frame(watch) {
+            Ok(Ok(())) => watch.progress.advance(scan.found.end - at),
+            Ok(Err(broken)) => return Ok(scan.damaged(broken.refuse(path))),
+            Err(error) => return Ok(scan.damaged(error)),
         }
-        watch.progress.advance(scan.found.end - at);
     }
     Ok(scan.found)
 }
 
-/// Reads the segment that was being written: frames, then zeros, between them at most one torn tail.
+/// Reads the segment that was being written: frames, then zeros, between them at most one torn tail. Up to the first
+/// damage, if there is any.
 pub(super) fn active(
     path: &Path,
     header: &Header,
@@ -100,11 +111,18 @@ pub(super) fn active(
 ) -> Result<Scanned, StorageError> {
     let mut scan = Scan::new(path, header, key, below)?;
     let mut at = scan.found.end;
-    while scan.frame(watch)?.is_ok() {
-        watch.progress.advance(scan.found.end - at);
+    loop {
+        match scan.frame(watch) {
+            Ok(Ok(())) => watch.progress.advance(scan.found.end - at),
+            Ok(Err(_)) => break,
+            Err(error) => return Ok(scan.damaged(error)),
+        }
         at = scan.found.end;
     }
-    scan.found.torn = tail(path, scan.found.end, scan.ordinal, key.seed)?;
+    match tail(path, scan.found.end, scan.ordinal, key.seed) {
+        Ok(torn) => scan.found.torn = torn,
+        Err(error) => return Ok(scan.damaged(error)),
+    }
     Ok(scan.found)
 }
 
@@ -132,6 +150,11 @@ impl<'a> Scan<'a> {
         let sectors = Sectors::new(file, path, FIRST_FRAME)?;
         let found = Scanned { end: FIRST_FRAME, ..Scanned::default() };
         Ok(Self { path, key, sectors, ordinal: 1, index: header.start, below, found })
+    }
+
+    /// What was found before the damage.
+    fn damaged(self, error: StorageError) -> Scanned {
+        Scanned { damage: Some(error), ..self.found }
     }
 
     /// Takes the next frame. The inner error means that its sectors are not all there and whole; everything else that

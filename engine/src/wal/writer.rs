@@ -25,6 +25,7 @@ use super::frame::{self, Encoder};
 use super::header::{Header, SegmentKey};
 use super::log::Segment;
 use super::name::Name;
+use super::newest::NewestMark;
 use super::origin;
 use super::record::{Record, RecordId};
 use super::room::{Purpose, ReserveFile, STEPS_BYTES};
@@ -56,6 +57,7 @@ pub(super) struct Writer {
     pub(super) active: Active,
     /// Number of the next segment.
     pub(super) number: u64,
+    pub(super) mark: NewestMark,
     pub(super) encoder: Encoder,
     pub(super) reserve: ReserveFile,
     /// Files that hold nothing any more, in the order in which they must go: one that overhangs must be gone for good
@@ -500,6 +502,7 @@ impl Writer {
                 return Err(error);
             }
         };
+        self.mark.advance(self.number);
         self.number += 1;
         if let Some(vacant) = vacant.clone().filter(|vacant| vacant != self.active.file.path()) {
             self.doomed.push_back((vacant, true));

@@ -30,6 +30,16 @@ pub enum TextError {
         /// The word that does not belong there.
         option: String,
     },
+    /// A sub-command that is known, with another word where a fixed one belongs.
+    #[error("invalid option for {command}: {option} (usage: {usage})")]
+    Form {
+        /// The command word.
+        command: &'static str,
+        /// The sub-command.
+        option: &'static str,
+        /// How it is written.
+        usage: &'static str,
+    },
     /// Options that exclude each other.
     #[error("conflicting options for {command}: {detail}")]
     Conflict {
@@ -55,7 +65,7 @@ impl TextError {
             Self::UnknownCommand(_) => Code::UnknownCommand,
             Self::Arity(_) => Code::InvalidCommandArity,
             Self::Integer { .. } => Code::InvalidIntegerArgument,
-            Self::Option { .. } => Code::InvalidCommandOption,
+            Self::Option { .. } | Self::Form { .. } => Code::InvalidCommandOption,
             Self::Conflict { .. } => Code::ConflictingCommandOptions,
             Self::UnterminatedQuote { .. } => Code::UnterminatedQuotedString,
         }

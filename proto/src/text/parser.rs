@@ -314,10 +314,14 @@ fn permission_on_role(what: &str, words: &[&str], link: &str) -> Option<[Text; 3
     is(what, "permission").then(|| [text(permission), text(pattern), text(role)])
 }
 
-/// The mistake in a `grant` or `revoke` that fits no form: its word count, or else its sub-command.
+/// The mistake in a `grant` or `revoke` that fits no form: its word count, or else a word in it, of which the sub-command is
+/// told.
 fn misplaced(command: &'static str, what: &str, words: &[&str], usage: &'static str) -> TextError {
     match words.len() {
-        3 | 5 => unknown_option(command, what),
+        3 | 5 => match ["role", "permission"].into_iter().find(|known| is(what, known)) {
+            Some(option) => TextError::Form { command, option, usage },
+            None => unknown_option(command, what),
+        },
         _ => TextError::Arity(usage),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use vaylix_access::audit::verify;
+use vaylix_access::audit::{VerifyError, verify};
 
 use super::or_none;
 use crate::error::ServerError;
@@ -14,7 +14,10 @@ use crate::flags::Trail;
 /// The first line that does not belong, or the file that cannot be read.
 pub(super) fn verified(of: &Trail) -> Result<String, ServerError> {
     let path = of.path.clone().unwrap_or_else(|| of.data_dir.join("audit.log"));
-    let summary = verify(&path).map_err(ServerError::Audit)?;
+    let summary = verify(&path).map_err(|error| match error {
+        VerifyError::Missing { .. } => ServerError::NoAuditLog(error),
+        error => ServerError::Audit(error),
+    })?;
     if let Some(torn) = &summary.torn {
         let (line, bytes) = (torn.line, torn.bytes);
         tracing::warn!("line {line} is unfinished ({bytes} bytes): the next start of the server cuts it off");

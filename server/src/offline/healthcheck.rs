@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vaylix_dataplane::client::{ClientIdentity, Config, Connection, Credentials, Error, TlsOptions};
-use vaylix_proto::{Command, Reply};
+use vaylix_proto::{Code, Command, Reply};
 
 use crate::error::ServerError;
 use crate::flags::{Flags, Given, Healthcheck, HealthcheckKind};
@@ -81,8 +81,8 @@ async fn probe(kind: HealthcheckKind, config: &Config) -> Result<(), ServerError
         return Err(failed(format!("failed to resolve {address}: {error}")));
     }
     let mut connection = match Connection::connect(config).await {
-        Err(Error::Connect(error)) => {
-            return Err(failed(format!("failed to connect to {address}: {error}")));
+        Err(Error::Connect { address, source }) => {
+            return Err(failed(format!("failed to connect to {address}: {source}")));
         }
         result => result.map_err(ServerError::Probe)?,
     };
@@ -101,8 +101,14 @@ async fn readiness(connection: &mut Connection, config: &Config) -> Result<(), S
         return Err(failed("authentication probe returned status Error".to_owned()));
     }
     let reply = connection.call(&Command::Health).await.map_err(ServerError::Probe)?;
-    let Ok(Reply::Entries(entries)) = reply else {
-        return Err(failed("readiness probe returned status Error".to_owned()));
+    let entries = match reply {
+        Ok(Reply::Entries(entries)) => entries,
+        Err(refused) if refused.known_code() == Some(Code::AuthenticationRequired) => {
+            let message = "readiness probe returned status Error: this server wants a login; give --user and --password \
+                           (VAYLIX_HEALTHCHECK_USER, VAYLIX_HEALTHCHECK_PASSWORD)";
+            return Err(failed(message.to_owned()));
+        }
+        Ok(_) | Err(_) => return Err(failed("readiness probe returned status Error".to_owned())),
     };
     let ready = entries.iter().find(|entry| entry.name == "ready").map(|entry| &entry.value);
     match ready {

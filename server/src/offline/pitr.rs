@@ -1,7 +1,8 @@
 //! `vaylix pitr`: what it prints, and what it wants.
 
 use vaylix_consensus::{StartError, offline};
-use vaylix_engine::pitr::Point;
+use vaylix_engine::moment::rfc3339;
+use vaylix_engine::pitr::{Point, Window};
 use vaylix_engine::verify::Inspection;
 
 use super::or_none;
@@ -12,9 +13,18 @@ use crate::kek::Source;
 
 /// What is in a data directory, and what can be restored.
 pub(crate) fn inspected(found: &Inspection) -> String {
+    if let Some(damage) = &found.damage {
+        tracing::warn!(error = %damage, "the log is damaged at its end: a server does not start on it, what came before can be restored");
+    }
     let mut out = storage::inspected(found);
-    line(&mut out, "oldest_restorable_sequence", &or_none(found.oldest_restorable));
-    line(&mut out, "newest_restorable_sequence", &or_none(found.newest_record));
+    let Window { oldest, oldest_ms, newest, newest_ms } = found.window;
+    line(&mut out, "oldest_restorable_sequence", &or_none(oldest));
+    line(&mut out, "newest_restorable_sequence", &or_none(newest));
+    for (key, ms) in [("oldest_restorable", oldest_ms), ("newest_restorable", newest_ms)] {
+        line(&mut out, &format!("{key}_at_ms"), &or_none(ms));
+        let date = ms.and_then(rfc3339).unwrap_or_else(|| "none".to_owned());
+        line(&mut out, &format!("{key}_at"), &date);
+    }
     line(&mut out, "older_snapshot_count", &found.older_snapshots.len().to_string());
     for older in &found.older_snapshots {
         let sequence = older.last.map_or(0, |last| last.index);

@@ -45,7 +45,10 @@ pub(crate) fn verified(verified: &Verified) -> String {
     line(&mut out, "verified_wal_entries", &verified.records.to_string());
     line(&mut out, "older_snapshot_count", &found.older_snapshots.len().to_string());
     line(&mut out, "torn_tail", if found.torn_tail.is_some() { "true" } else { "false" });
-    line(&mut out, "left_over_wal_segment_count", &found.left_over_segments.to_string());
+    line(&mut out, "left_over_wal_segment_count", &found.left_over_segments.len().to_string());
+    for (nth, path) in (1..).zip(&found.left_over_segments) {
+        line(&mut out, &format!("left_over_wal_segment.{nth}.path"), &path.display().to_string());
+    }
     for (key, bytes) in &verified.bytes_by_key {
         line(&mut out, &format!("storage_key.{key}.bytes"), &bytes.to_string());
     }

@@ -177,14 +177,6 @@ async fn a_connection_that_ended_while_idle_costs_nothing() {
     let (mut cluster, peer) = tokio::join!(within(Cluster::connect(config(&seeds))), stopping.next());
     drop(peer);
     let cluster = cluster.as_mut().unwrap();
-    // The end has arrived when the socket has something to read.
-    within(async {
-        while cluster.is_usable() {
-            cluster.connection.as_mut().unwrap().notice_end().await;
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
     assert_eq!(within(cluster.call(&set())).await.unwrap(), Ok(Reply::Ok));
 }
 
@@ -308,7 +300,7 @@ async fn seeds_that_are_down_are_passed_over_until_the_deadline() {
 
     let settings = ClusterConfig { deadline: Duration::from_millis(100), ..config(&[down, down]) };
     let refused = within(Cluster::connect(settings)).await.unwrap_err();
-    assert!(matches!(refused, Error::Connect(_)), "{refused:?}");
+    assert!(matches!(refused, Error::Connect { .. }), "{refused:?}");
     let none = Cluster::connect(config(&[])).await.unwrap_err();
     assert_eq!(none.code(), Code::InvalidClientConfiguration);
 }

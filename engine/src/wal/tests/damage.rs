@@ -205,7 +205,7 @@ fn every_flipped_byte_of_every_file_is_refused() {
     let zeros = vec![0; 1024];
     good.get_mut(&active).unwrap().extend_from_slice(&zeros);
     let lab = Lab { bench, good, active };
-    assert_eq!(lab.good.len(), 7, "{:?}", lab.good.keys());
+    assert_eq!(lab.good.len(), 8, "{:?}", lab.good.keys());
     let (found, _) = lab.opens(&lab.good, "good");
     assert_eq!(found, [record(2, 40), record(3, 500), record_of(2, 4, 10)]);
 
@@ -307,6 +307,60 @@ fn segments_that_are_missing_renamed_or_mixed_are_refused() {
         let name = PathBuf::from("keyring.bin");
         files.insert(name.clone(), theirs[&name].clone());
     });
+}
+
+/// The newest segment names none behind it, so only the mark tells that it is gone.
+#[test]
+fn a_log_without_its_newest_segment_is_refused_and_one_before_that_segment_was_made_is_not() {
+    for stopped in [false, true] {
+        let bench = Bench::new();
+        let log = bench.open();
+        for index in 1..=16 {
+            log.append(vec![record(index, 100)]);
+        }
+        if stopped {
+            log.wal.clone().close().unwrap();
+        }
+        let good = image(bench.path());
+        drop(log);
+        let newest = PathBuf::from(if stopped { "wal/15-16.wal" } else { "wal/active-15.wal" });
+        let mark = PathBuf::from("wal/newest-3");
+        assert!(good.contains_key(&newest) && good.contains_key(&mark), "{:?}", good.keys());
+        let lab = Lab { bench, good, active: newest.clone() };
+        assert_eq!(lab.opens(&lab.good, "as it was").0.len(), 16);
+
+        let mut files = lab.good.clone();
+        files.remove(&newest);
+        let error = lab.refused(&files, "the newest segment");
+        assert_eq!(error.code(), Code::WalDeserializationFailure);
+        assert!(error.to_string().contains("number 3, the newest one found is 8-14.wal"), "{error}");
+        files.remove(Path::new("wal/8-14.wal"));
+        assert!(lab.refused(&files, "two segments").to_string().contains("1-7.wal"));
+        files.remove(Path::new("wal/1-7.wal"));
+        assert!(lab.refused(&files, "all segments").to_string().contains("none is found"));
+
+        // A kill in a rotation: the segment before is sealed, its successor has no name yet.
+        let mut files = lab.good.clone();
+        files.remove(&newest);
+        files.remove(&mark);
+        for mark in [None, Some("wal/newest-2"), Some("wal/newest-1")] {
+            let mut files = files.clone();
+            files.extend(mark.map(|mark| (PathBuf::from(mark), Vec::new())));
+            assert_eq!(lab.opens(&files, "in a rotation").0.len(), 14);
+            let marks = image(lab.bench.path()).into_keys().filter(|name| name.starts_with("wal"));
+            let marks: Vec<_> = marks.filter(|name| name.to_str().unwrap().contains("newest")).collect();
+            assert_eq!(marks, [mark_of(3)]);
+        }
+        // What a loss of power left of two names.
+        let mut files = lab.good.clone();
+        files.insert(mark_of(2), Vec::new());
+        lab.opens(&files, "two marks");
+        assert!(!lab.bench.path().join(mark_of(2)).exists());
+    }
+}
+
+fn mark_of(number: u64) -> PathBuf {
+    format!("wal/newest-{number}").into()
 }
 
 #[test]
