@@ -47,7 +47,7 @@ impl Turns {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ErrorReply> {
         let turn = Arc::clone(&self.0).acquire_owned().await.map_err(|_| refusal::closed())?;
-        let done = background::run(name, Priority::Idle, move || {
+        let done = background::run(name, Priority::Low, move || {
             let result = job();
             drop(turn);
             result

@@ -25,6 +25,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// How long it waits, while writes find no room on the disk, before it tries again to make some.
 const ROOM_RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How long a snapshot gives way to everything: somebody may be waiting for it, on a machine that is never idle.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// A snapshot is not worth its while for less log than this, even if there is no room for more.
 const LOG_BYTES_MIN: u64 = 256 << 10;
 
@@ -147,15 +150,18 @@ impl Snapshots {
         self.purge(last, if self.is_short() { Past::LetGo } else { past }).await
     }
 
-    /// Writes the snapshot in the time that nobody else wants; if the log outgrows that, with a share of the processor.
+    /// Writes the snapshot in the time that nobody else wants; with a share of the processor, if that takes long or the log
+    /// outgrows it.
     async fn store(&self, view: &Arc<View>, pace: Pace) -> Result<Stored, StorageError> {
         if pace == Pace::Leisurely && !self.machine.is_snapshot_overdue() {
-            let go_on = |machine: &Machine| !machine.is_snapshot_overdue();
+            let patient_until = Instant::now() + IDLE_TIME_MAX;
+            let go_on =
+                move |machine: &Machine| !machine.is_snapshot_overdue() && Instant::now() < patient_until;
             if let Some(stored) = self.store_at(view, Priority::Idle, go_on).await? {
                 return Ok(stored);
             }
-            tracing::info!(
-                "the log outgrows the snapshot that gives way to everything: beginning anew in more haste"
+            tracing::debug!(
+                "the snapshot that gives way to everything takes too long: beginning anew in more haste"
             );
         }
         let stored = self.store_at(view, Priority::Low, |_| true).await?;
