@@ -247,7 +247,7 @@ impl Door {
                 self.0.counters.increment(Metric::LoginsSucceeded);
                 Ok(identity)
             }
-            _ if !self.0.node.is_informed() && hash.is_none() => {
+            _ if hash.is_none() && (!self.0.node.is_informed() || policy.users().is_empty()) => {
                 // Perhaps the user is only not known here yet: no reason to count it against anybody.
                 Err(refusal::uninformed())
             }

@@ -62,7 +62,7 @@ fixed! {
     /// The leader could not make sure that it still leads, so it does not answer from what may be the past.
     unconfirmed, ReplicationAcknowledgementUnavailable,
         "replication write acknowledgement is unavailable: no majority of the nodes confirms the read; try again";
-    /// The node has been restarted, and does not have the users of its cluster yet.
+    /// The node has been started, and does not have the users of its cluster yet.
     uninformed, EngineWorkerClosed,
         "engine worker is unavailable: this node is still catching up with its cluster; try again";
     /// Members keep what the leader sends them, or the leader may lose what it acknowledged.

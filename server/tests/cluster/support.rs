@@ -14,7 +14,7 @@ use vaylix_testkit::wire::{Connection, set_command};
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// One cluster at a time: elections are about time, and a few dozen servers would have little of it.
 static TURN: Mutex<()> = Mutex::new(());

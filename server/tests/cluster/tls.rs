@@ -1,5 +1,7 @@
 //! A cluster whose nodes speak TLS to each other and to clients, both with certificates.
 
+use std::time::Instant;
+
 use tempfile::TempDir;
 use vaylix_dataplane::client::{
     self, ClientIdentity, ClusterConfig, Config, Credentials, Endpoint, TlsOptions,
@@ -8,7 +10,7 @@ use vaylix_proto::{Command, Reply};
 use vaylix_testkit::certificates::{Authority, Directory, Validity};
 use vaylix_testkit::wire::{DEFAULT_LOGIN, set_command};
 
-use crate::support::{Cluster, PATIENCE};
+use crate::support::{Cluster, LOOK_EVERY, PATIENCE};
 
 fn client(cluster: &Cluster, files: &Directory) -> ClusterConfig {
     let seeds = cluster.nodes.iter().map(|node| Endpoint::from(node.address)).collect();
@@ -40,7 +42,12 @@ async fn nodes_with_certificates_of_one_authority_form_a_cluster_and_outlive_the
         node.start();
     }
     let mut client = client::Cluster::connect(client(&cluster, &files)).await.unwrap();
-    client.log_in().await.unwrap().unwrap();
+    let begun = Instant::now();
+    while let Err(refusal) = client.log_in().await.unwrap() {
+        assert_eq!(refusal.code, "SRV-005", "the cluster is still being founded: {refusal:?}");
+        assert!(begun.elapsed() < PATIENCE, "{refusal:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
     // The client goes from node to node until one leads.
     assert_eq!(client.call(&set_command("k", "v")).await.unwrap(), Ok(Reply::Ok));
     let at = client.at().clone();
