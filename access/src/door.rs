@@ -234,7 +234,12 @@ impl Door {
             self.0.counters.increment(Metric::LoginsLocked);
             refusal::locked(user, left)
         })?;
-        let hash = self.policy()?.password_hash(user).map(str::to_owned);
+        // Judged when the user is looked up: what comes while the password is hashed comes too late for this attempt.
+        let is_informed = self.0.node.is_informed();
+        let policy = self.policy()?;
+        let knows_users = is_informed && !policy.users().is_empty();
+        let hash = policy.password_hash(user).map(str::to_owned);
+        drop(policy);
         let is_right = self.0.hasher.verify(Secret::from(password), hash.clone()).await?;
         let is_acceptable = self.0.accepts_well_known || !is_well_known(user, password);
         // The rules may have moved on meanwhile: the same hash must still be the one that counts.
@@ -247,7 +252,7 @@ impl Door {
                 self.0.counters.increment(Metric::LoginsSucceeded);
                 Ok(identity)
             }
-            _ if hash.is_none() && (!self.0.node.is_informed() || policy.users().is_empty()) => {
+            _ if hash.is_none() && !knows_users => {
                 // Perhaps the user is only not known here yet: no reason to count it against anybody.
                 Err(refusal::uninformed())
             }
