@@ -110,13 +110,13 @@ fn a_taken_port_is_a_coded_refusal() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_and_touches_nothing() {
+fn settings_that_cannot_be_used_are_refused_and_touch_nothing() {
     let parent = TempDir::new().unwrap();
     let data_dir = parent.path().join("data");
     let (output, status) = run(&data_dir, &["--cluster-peers", "a@127.0.0.1:1"]);
     assert_eq!(status, Some(1), "{output}");
     assert!(output.contains("[SRV-030] Invalid Arguments: "), "{output}");
-    assert!(output.contains("--cluster-peers"), "{output}");
+    assert!(output.contains("--cluster-secret-file"), "{output}");
     assert!(!data_dir.exists());
     assert_eq!(run(&data_dir, &["--no-such-flag"]).1, Some(2));
 }

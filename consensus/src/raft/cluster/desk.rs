@@ -104,8 +104,13 @@ impl Desk {
             Ask::Remove { node } => told(change::remove_id(cluster, node).await),
             Ask::HandOver { to } => told(handover::hand_over_to(cluster, to).await),
             Ask::Elect { vote } => {
-                let term = cluster.0.raft.metrics().borrow().current_term;
-                if vote.leader_id.term < term {
+                let (term, leader) = {
+                    let metrics = cluster.0.raft.metrics();
+                    let metrics = metrics.borrow();
+                    (metrics.current_term, metrics.current_leader)
+                };
+                // Without a leader it may be this node's own candidacy that made the term newer.
+                if vote.leader_id.term < term && leader.is_some() {
                     return Told::Not("that office is over".to_owned());
                 }
                 match cluster.0.raft.trigger().elect().await {

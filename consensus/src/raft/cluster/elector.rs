@@ -4,6 +4,7 @@
 //! whenever a node comes back from where it heard nobody. The time of silence is drawn anew each time, so two nodes that
 //! stood in each other's way do not do so again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -41,7 +42,7 @@ pub(super) async fn run(cluster: Cluster) {
             ServerState::Follower | ServerState::Candidate | ServerState::Learner if !is_voter => continue,
             ServerState::Follower | ServerState::Candidate | ServerState::Learner => {}
         }
-        if !inner.gate.is_serving() {
+        if !inner.gate.is_serving() || inner.handing_over.load(Ordering::Acquire) {
             sleep(inner.timing.heartbeat).await;
             continue;
         }

@@ -3,6 +3,7 @@
 //! The heir must have the whole log. It stands for election at once, on the word of the leader; the leader itself votes for
 //! it, because it does not refuse votes on account of its own office. With three voters these two are a majority.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::{LogId, Vote};
@@ -70,22 +71,45 @@ pub(super) async fn hand_over_to(cluster: &Cluster, heir: u64) -> Result<(), Str
         return Err(format!("{} is too far behind", listed.member.name));
     }
     let question = Ask::Elect { vote: Vote::new_committed(office.term, office.node) };
-    match cluster.ask(&peer(heir, &listed.member), &question).await {
-        Ok(Told::Done) => {}
-        Ok(Told::Not(reason)) => return Err(reason),
-        Ok(_) => return Err("it answered something else".to_owned()),
-        Err(error) => return Err(error.to_string()),
-    }
+    let _standing_back = StandingBack::begin(cluster);
     let deadline = Instant::now() + TIME_MAX;
     let mut metrics = inner.raft.server_metrics();
-    let taken = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|leader| leader != own));
-    match tokio::time::timeout_at(deadline, taken).await {
-        Ok(Ok(_)) => {
-            tracing::info!(heir = %listed.member.name, "office handed over");
-            Ok(())
+    while Instant::now() < deadline {
+        match cluster.ask(&peer(heir, &listed.member), &question).await {
+            Ok(Told::Done) => {}
+            Ok(Told::Not(reason)) => return Err(reason),
+            Ok(_) => return Err("it answered something else".to_owned()),
+            Err(error) => return Err(error.to_string()),
         }
-        Ok(Err(_gone)) => Err("the node is stopping".to_owned()),
-        Err(_elapsed) => Err(format!("{} was not elected", listed.member.name)),
+        let taken = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|leader| leader != own));
+        match timeout(inner.timing.election_min / 2, taken).await {
+            Ok(Ok(_)) => {
+                tracing::info!(heir = %listed.member.name, "office handed over");
+                return Ok(());
+            }
+            Ok(Err(_gone)) => return Err("the node is stopping".to_owned()),
+            // With more than three voters it needs the votes of some that have heard of the leader just now: they refuse
+            // until they have not for a while.
+            Err(_elapsed) => {}
+        }
+    }
+    Err(format!("{} was not elected", listed.member.name))
+}
+
+/// While it lives, this node does not stand for election.
+struct StandingBack<'a>(&'a AtomicBool);
+
+impl<'a> StandingBack<'a> {
+    fn begin(cluster: &'a Cluster) -> Self {
+        let flag = &cluster.0.handing_over;
+        flag.store(true, Ordering::Release);
+        Self(flag)
+    }
+}
+
+impl Drop for StandingBack<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

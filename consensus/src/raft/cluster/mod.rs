@@ -96,6 +96,8 @@ pub(crate) struct Inner {
     incoming: shipment::Incoming,
     /// Whether since the start everything has been applied here that a leader called committed.
     informed: AtomicBool,
+    /// Whether this node is giving its office away, and so does not stand for another.
+    handing_over: AtomicBool,
     /// One change of the membership at a time.
     changing: tokio::sync::Mutex<()>,
     touch: tokio::sync::mpsc::Sender<desk::Touch>,
@@ -134,6 +136,7 @@ impl Cluster {
             pulse: Pulse::default(),
             incoming: shipment::Incoming::default(),
             informed: AtomicBool::new(false),
+            handing_over: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             touch,
         }));
