@@ -212,7 +212,7 @@ impl Machine {
 
     /// Whether the next snapshot has been due for so long that the log grows faster than it is let go of.
     pub(crate) fn is_snapshot_overdue(&self) -> bool {
-        self.log_bytes_since_snapshot() >= self.log_bytes_max.saturating_add(self.log_bytes_max / 2)
+        self.log_bytes_since_snapshot() >= self.log_bytes_max.saturating_add(self.log_bytes_max / 8)
     }
 
     /// Whether the stored snapshot covers this record and is sealed under the active key: then there is nothing to gain

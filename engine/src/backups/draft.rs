@@ -16,7 +16,7 @@ use crate::state::Root;
 
 /// Bytes after which what has been written is sent to the disk: a large backup must not pile up in memory, nor make
 /// the log wait for it.
-const SYNC_EVERY_BYTES: usize = 512 << 10;
+const SYNC_EVERY_BYTES: usize = 2 << 20;
 
 /// Bytes that a file's name may have.
 const NAME_BYTES_MAX: usize = 255;

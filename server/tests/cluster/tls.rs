@@ -54,6 +54,11 @@ async fn nodes_with_certificates_of_one_authority_form_a_cluster_and_outlive_the
     let leader = cluster.nodes.iter().position(|node| Endpoint::from(node.address) == at).unwrap();
     cluster.nodes[leader].kill();
     let get = Command::Get { key: "k".into() };
-    assert_eq!(client.call(&get).await.unwrap(), Ok(Reply::Value("v".into())));
+    let begun = Instant::now();
+    // A follower may not have heard yet that it was committed.
+    while client.call(&get).await.unwrap() != Ok(Reply::Value("v".into())) {
+        assert!(begun.elapsed() < PATIENCE, "what was acknowledged is gone");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
     assert_ne!(*client.at(), at);
 }
