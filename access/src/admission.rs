@@ -20,6 +20,8 @@ pub struct Admitted {
 #[derive(Clone)]
 pub(crate) struct Pass {
     pub(crate) command: Command,
+    /// The connection that it came by.
+    pub(crate) caller: u64,
     /// Who asked; none only for what needs no login.
     pub(crate) who: Option<Identity>,
     /// The access revision the decision rests on.

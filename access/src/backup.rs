@@ -12,7 +12,7 @@ use vaylix_proto::{Code, ErrorReply, Reply, Text};
 use crate::admission::Pass;
 use crate::door::Door;
 use crate::entries::Entries;
-use crate::execute::{refused, unreadable};
+use crate::execute::refused;
 use crate::limits::ADMISSIONS_MAX;
 use crate::refusal;
 
@@ -26,9 +26,10 @@ impl Door {
         }
     }
 
-    /// BACKUP: the whole keyspace as a document, as long as it fits in a frame.
-    pub(crate) async fn backup(&self) -> Result<Reply, ErrorReply> {
-        let View { reader, now_ms } = self.0.node.read().await.map_err(unreadable)?;
+    /// BACKUP: the whole keyspace as a document, as long as it fits in a frame. It sees what any read of this node sees:
+    /// a follower's backup is of its own keys.
+    pub(crate) async fn backup(&self, fresh: bool) -> Result<Reply, ErrorReply> {
+        let View { reader, now_ms } = self.view(fresh).await?;
         let len_max = self.0.report.frame_len_max;
         let written = self.0.documents.run(move || {
             let mut document = Bounded { bytes: Vec::new(), len_max };
@@ -60,7 +61,12 @@ impl Door {
         let document = document.map_err(|error| rejected(&error, Purpose::Restore))?;
         for _ in 0..ADMISSIONS_MAX {
             let payload = Payload::Restore(document.clone().into_entries(self.0.node.local().now_ms));
-            match self.0.node.propose(Proposal { access_revision: pass.revision, payload }).await {
+            match self
+                .0
+                .node
+                .propose(Proposal { caller: pass.caller, access_revision: pass.revision, payload })
+                .await
+            {
                 Err(ProposeError::Stale) => self.readmit(&mut pass)?,
                 answer => return answer.map_err(refused),
             }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
+use vaylix_consensus::background::Pace;
 use vaylix_consensus::limits::RESTORE_PART_BYTES_MAX;
 use vaylix_consensus::{ProposeError, Restoration, View};
-use vaylix_engine::backups::{BackupDir, BackupError, Pair};
+use vaylix_engine::backups::{BackupDir, BackupError, GoOn, Pair};
 use vaylix_engine::dump::{Checked, Purpose};
 use vaylix_engine::op::RestoreEntry;
 use vaylix_proto::{ErrorReply, Reply, Text};
@@ -18,20 +19,26 @@ use vaylix_proto::{ErrorReply, Reply, Text};
 use crate::admission::Pass;
 use crate::backup::{refused_document, verified};
 use crate::door::Door;
-use crate::execute::{refused, unreadable};
+use crate::execute::refused;
 use crate::limits::ADMISSIONS_MAX;
 use crate::refusal;
+
+/// How much leisure work has that others do not wait for.
+const LEISURE: f64 = 1.0;
+
+/// How much work has that others do wait for.
+const HASTE: f64 = 0.0;
 
 /// Parts of a restore that are read ahead of the log.
 const PARTS_AHEAD_MAX: usize = 1;
 
 impl Door {
     /// BACKUP TO: the whole keyspace as a document, and its manifest, in the backup directory.
-    pub(crate) async fn backup_to(&self, path: &Text) -> Result<Reply, ErrorReply> {
-        let View { reader, now_ms } = self.0.node.read().await.map_err(unreadable)?;
+    pub(crate) async fn backup_to(&self, path: &Text, fresh: bool) -> Result<Reply, ErrorReply> {
+        let View { reader, now_ms } = self.view(fresh).await?;
         let (path, shown) = (path.clone(), path);
-        let write = move |dir: &BackupDir, stop: &AtomicBool| dir.write(&path, &reader.root(), now_ms, stop);
-        self.with_files(shown, Purpose::Verify, write).await?;
+        let write = move |dir: &BackupDir, go_on: GoOn<'_>| dir.write(&path, &reader.root(), now_ms, go_on);
+        self.with_files(shown, Purpose::Verify, LEISURE, write).await?;
         Ok(Reply::Ok)
     }
 
@@ -72,9 +79,9 @@ impl Door {
         checked: Checked,
     ) -> Result<(), ErrorReply> {
         let (parts, mut received) = mpsc::channel(PARTS_AHEAD_MAX);
-        let read = self.with_files(path, Purpose::Restore, move |_, stop| {
+        let read = self.with_files(path, Purpose::Restore, HASTE, move |_, go_on| {
             let mut cutter = Cutter { parts, part: Vec::new(), bytes: 0 };
-            let is_complete = pair.entries(&checked, stop, |entry| cutter.add(entry))?;
+            let is_complete = pair.entries(&checked, go_on, |entry| cutter.add(entry))?;
             if is_complete && cutter.finish() { Ok(()) } else { Err(BackupError::Stopped) }
         });
         let feed = async {
@@ -105,13 +112,13 @@ impl Door {
     /// Opens a backup and checks all of it.
     async fn checked(&self, path: &Text, purpose: Purpose) -> Result<(Pair, Checked), ErrorReply> {
         let (shown, path, now_ms) = (path, path.clone(), self.0.node.local().now_ms);
-        self.with_files(shown, purpose, move |dir, stop| {
+        self.with_files(shown, purpose, LEISURE, move |dir, go_on| {
             let pair = dir.open(&path)?;
             if purpose == Purpose::Verify && !pair.has_manifest() {
-                pair.check(now_ms, stop)?;
+                pair.check(now_ms, go_on)?;
                 return Err(BackupError::missing());
             }
-            let checked = pair.check(now_ms, stop)?;
+            let checked = pair.check(now_ms, go_on)?;
             Ok((pair, checked))
         })
         .await
@@ -122,11 +129,19 @@ impl Door {
         &self,
         path: &Text,
         purpose: Purpose,
-        work: impl FnOnce(&BackupDir, &AtomicBool) -> Result<T, BackupError> + Send + 'static,
+        leisure: f64,
+        work: impl FnOnce(&BackupDir, GoOn<'_>) -> Result<T, BackupError> + Send + 'static,
     ) -> Result<T, ErrorReply> {
         let waiting = Waiting::default();
         let (dir, stop) = (self.0.backups.clone(), Arc::clone(&waiting.0));
-        let done = self.0.backup_files.run_in_background("backup", move || work(&dir, &stop)).await?;
+        let job = move |pace: &Pace| {
+            let go_on = || {
+                pace.breathe(leisure);
+                !stop.load(Ordering::Relaxed)
+            };
+            work(&dir, &go_on)
+        };
+        let done = self.0.backup_files.run_in_background("backup", job).await?;
         done.map_err(|error| {
             let message = match error {
                 BackupError::Io(_) | BackupError::Document(_) => {

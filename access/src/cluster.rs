@@ -14,8 +14,11 @@ impl Door {
     /// promotion that is refused; `SRV-030` for any other change that cannot be made.
     pub(crate) async fn change_cluster(&self, command: &Command) -> Result<Reply, ErrorReply> {
         let node = &self.0.node;
+        if matches!(command, Command::PauseReplication | Command::ResumeReplication) {
+            return Err(refusal::not_pausable());
+        }
         if node.desk().is_none() {
-            return Err(refusal::unavailable());
+            return Err(refusal::alone());
         }
         let done = match command {
             Command::ClusterJoin { node: name, address } => {
@@ -25,10 +28,10 @@ impl Door {
             }
             Command::ClusterRemove { node: name } => node.remove(name).await,
             Command::PromoteFollower => return self.promote().await,
-            _ => return Err(refusal::not_pausable()),
+            _ => return Err(refusal::unavailable()),
         };
         done.map(|()| Reply::Ok).map_err(|error| match error {
-            MembershipError::Alone => refusal::unavailable(),
+            MembershipError::Alone => refusal::alone(),
             MembershipError::NotLeader { leader } => refusal::not_leader(leader.as_ref()),
             MembershipError::Refused(reason) => refusal::membership(reason),
         })

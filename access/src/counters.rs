@@ -104,6 +104,16 @@ metrics! {
         "Most writes in one batch since the start.";
     ReadLag, "vaylix.server.read.index.lag", Gauge, "entry",
         "Committed log entries that reads do not see yet.";
+    StateChecksAgreed, "vaylix.replication.state.check.agreed.count", Counter, "check",
+        "Checks in the log that found the state of this node to be that of the others.";
+    StateChecksDiverged, "vaylix.replication.state.check.diverged.count", Counter, "check",
+        "Checks in the log that found it to be another one.";
+    StateChecksUndecided, "vaylix.replication.state.check.undecided.count", Counter, "check",
+        "Comparisons by this node, as a leader, in which no majority had the same state.";
+    StateRelearned, "vaylix.replication.state.relearned.count", Counter, "state",
+        "Times that this node threw its state away and learnt it anew from its leader.";
+    StateQuarantined, "vaylix.replication.state.quarantined", Gauge, "node",
+        "1 while the state of this node is known to be wrong and it serves nobody, else 0.";
     TlsHandshakeFailures, "vaylix.server.tls.handshake.failure.count", Counter, "handshake",
         "Connections that failed in the TLS handshake.";
     TlsReloads, "vaylix.server.tls.reload.success.count", Counter, "reload",
@@ -117,9 +127,16 @@ metrics! {
 }
 
 /// The metrics of one server. Every operation is one relaxed atomic access: metrics order nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     cells: [AtomicU64; Metric::ALL.len()],
+}
+
+impl Default for Counters {
+    /// All zero.
+    fn default() -> Self {
+        Self { cells: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
 }
 
 impl Counters {
@@ -189,7 +206,8 @@ impl Counters {
 mod tests {
     use super::{Counters, Metric};
 
-    const GAUGES: [&str; 5] = [
+    const GAUGES: [&str; 6] = [
+        "vaylix.replication.state.quarantined",
         "vaylix.server.connection.active",
         "vaylix.server.ha.write.batch.max.size",
         "vaylix.server.read.index.lag",
@@ -222,6 +240,11 @@ vaylix.server.ha.write.batch.count batch
 vaylix.server.ha.write.coordinated.count request
 vaylix.server.ha.write.batch.max.size request
 vaylix.server.read.index.lag entry
+vaylix.replication.state.check.agreed.count check
+vaylix.replication.state.check.diverged.count check
+vaylix.replication.state.check.undecided.count check
+vaylix.replication.state.relearned.count state
+vaylix.replication.state.quarantined node
 vaylix.server.tls.handshake.failure.count handshake
 vaylix.server.tls.reload.success.count reload
 vaylix.server.tls.reload.failure.count reload

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
-use vaylix_consensus::{Node, Payload, Proposal, ProposeError};
+use vaylix_consensus::{NODE_ITSELF, Node, Payload, Proposal, ProposeError};
 use vaylix_engine::BackupDir;
 use vaylix_engine::state::{Reader, Root};
 use vaylix_proto::{Code, Command, ErrorReply, Reply};
@@ -33,6 +33,7 @@ use crate::settings::{Administrator, Authentication, Limits, Settings, is_well_k
 use crate::subject::Subject;
 use crate::ticket::{Answer, Ticket, Visitor};
 use crate::tls::Tls;
+use crate::token::Tokens;
 use crate::turns::Turns;
 
 /// The pause after the administrator could not be stored.
@@ -66,9 +67,13 @@ pub(crate) struct Inner {
     pub(crate) failures: Arc<Failures>,
     pub(crate) audit: audit::Log,
     pub(crate) tls: Tls,
+    /// The logins of those who have no connection to keep them.
+    pub(crate) tokens: Tokens,
     policy: ArcSwap<Policy>,
     /// The work that waits for this node to lead.
     bootstrapping: Mutex<Option<tokio::task::AbortHandle>>,
+    /// The work that writes down when this node's state is found wrong.
+    watching: Mutex<Option<tokio::task::AbortHandle>>,
     /// Whether opening the door created the configured administrator, or gave it the configured password.
     administrator_taken_over: AtomicBool,
     /// Held while the policy is read anew, so that it only moves forward.
@@ -137,8 +142,10 @@ impl Door {
             failures: Failures::new(lockout),
             audit,
             tls: Tls::default(),
+            tokens: Tokens::default(),
             policy: ArcSwap::default(),
             bootstrapping: Mutex::default(),
+            watching: Mutex::default(),
             administrator_taken_over: AtomicBool::new(false),
             reading: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -146,6 +153,9 @@ impl Door {
             node,
         }));
         door.read_policy()?;
+        if door.0.node.desk().is_some() {
+            *door.0.watching.lock() = Some(tokio::spawn(door.clone().watch_quarantine()).abort_handle());
+        }
         match administrator {
             Some(administrator) if door.0.node.desk().is_some() => door.bootstrap_in_office(administrator),
             Some(administrator) => door.bootstrap(&administrator).await?,
@@ -175,7 +185,8 @@ impl Door {
 
     /// Writes the rest of the audit log and closes it. Call it when nobody is served any more.
     pub async fn close(&self) {
-        if let Some(task) = self.0.bootstrapping.lock().take() {
+        for task in [self.0.bootstrapping.lock().take(), self.0.watching.lock().take()].into_iter().flatten()
+        {
             task.abort();
         }
         let audit = self.0.audit.clone();
@@ -335,6 +346,9 @@ impl Door {
         if rule.leader_only && !is_discarding && !self.leads() {
             check!(Err(refusal::not_leader(self.0.node.leader().as_ref())));
         }
+        if self.0.node.is_quarantined() && !is_discarding && !Rule::needs_no_state(&command) {
+            check!(Err(refusal::quarantined()));
+        }
         match (&command, queued) {
             (Command::Multi, None) => return Ok(Admission::Begin(ticket.answer_at_once(Ok(Reply::Ok)))),
             (Command::Multi, Some(_)) => check!(Err(refusal::transaction_active())),
@@ -358,7 +372,8 @@ impl Door {
             InTransaction::Queued => Way::Read,
             InTransaction::Immediate | InTransaction::Refused => Way::Other,
         };
-        let pass = Pass { command, who: who.cloned(), revision, way, fresh: visitor.reads_fresh() };
+        let (caller, fresh) = (visitor.connection_id(), visitor.reads_fresh());
+        let pass = Pass { command, caller, who: who.cloned(), revision, way, fresh };
         let admitted = Admitted { pass, ticket };
         Ok(if queued.is_some() { Admission::Queue(admitted) } else { Admission::Run(admitted) })
     }
@@ -421,6 +436,19 @@ impl Door {
             self.0.policy.store(Arc::new(policy));
         }
         Ok(())
+    }
+
+    /// Writes down when the state of this node is found to be wrong, and when it has been learnt anew, for ever.
+    async fn watch_quarantine(self) {
+        let mut imposed = false;
+        loop {
+            self.0.node.quarantine_changed(imposed).await;
+            imposed = !imposed;
+            let event_type = if imposed { "state_diverged" } else { "state_relearned" };
+            let index = self.0.node.status().applied_index.to_string();
+            let event = audit::Event::runtime(audit::now_ms(), event_type, &[("applied_index", &index)]);
+            self.0.audit.write(event, None, audit::Noise::Command);
+        }
     }
 
     /// Takes the administrator over as soon as this node leads its cluster, which need not ever be.
@@ -486,7 +514,11 @@ impl Door {
     pub(crate) async fn propose_edits(&self, revision: u64, edits: Vec<Edit>) -> Result<(), ProposeError> {
         let changes = edits.into_iter().map(Edit::into_change).collect();
         let payload = Payload::System { expect_revision: revision, changes };
-        self.0.node.propose(Proposal { access_revision: revision, payload }).await.map(drop)
+        self.0
+            .node
+            .propose(Proposal { caller: NODE_ITSELF, access_revision: revision, payload })
+            .await
+            .map(drop)
     }
 }
 

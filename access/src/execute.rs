@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use bytes::Bytes;
-use vaylix_consensus::{Payload, Proposal, ProposeError, ReadError, View};
+use vaylix_consensus::{NODE_ITSELF, Payload, Proposal, ProposeError, ReadError, View};
 use vaylix_engine::state::{Allowance, Exceeded, Root};
 use vaylix_proto::{Code, Command, Dump, ErrorReply, Reply, ScanPage, Text};
 
@@ -83,7 +83,10 @@ impl Door {
     }
 
     /// What a read sees.
-    async fn view(&self, fresh: bool) -> Result<View, ErrorReply> {
+    ///
+    /// # Errors
+    /// `SRV-036` or `SRV-037` when this node cannot vouch for it, `SRV-005` while it stops.
+    pub(crate) async fn view(&self, fresh: bool) -> Result<View, ErrorReply> {
         match self.view_now(fresh) {
             Some(view) => Ok(view),
             None if fresh => self.0.node.read_anywhere().await.map_err(unreadable),
@@ -192,6 +195,7 @@ impl Door {
 
     async fn carry_out(&self, queue: Vec<Queued>, answer_bytes_max: usize) -> Result<Reply, ErrorReply> {
         let mut queue: Vec<Pass> = queue.into_iter().map(|Queued(pass)| pass).collect();
+        let caller = queue.first().map_or(NODE_ITSELF, |pass| pass.caller);
         let is_read_only = queue.iter().all(|pass| pass.way == Way::Read);
         for _ in 0..ADMISSIONS_MAX {
             let revision = self.policy()?.revision();
@@ -206,7 +210,7 @@ impl Door {
             }
             let commands = queue.iter().map(|pass| pass.command.clone()).collect();
             let payload = Payload::Transaction { commands, answer_bytes_max };
-            match self.0.node.propose(Proposal { access_revision: revision, payload }).await {
+            match self.0.node.propose(Proposal { caller, access_revision: revision, payload }).await {
                 Err(ProposeError::Stale) => {}
                 answer => return answer.map_err(refused),
             }
@@ -275,8 +279,8 @@ impl Door {
             Command::ShowReplication => Ok(self.show_replication()),
             Command::MaintenanceStatus => self.maintenance_status(&who),
             Command::Save | Command::Snapshot => self.snapshot().await,
-            Command::Backup => self.backup().await,
-            Command::BackupTo { path } => self.backup_to(path).await,
+            Command::Backup => self.backup(pass.fresh).await,
+            Command::BackupTo { path } => self.backup_to(path, pass.fresh).await,
             Command::BackupVerify(Dump::Inline(document)) => self.verify_backup(document).await,
             Command::BackupVerify(Dump::File(path)) => self.verify_backup_from(path).await,
             Command::RestoreCheck(Dump::Inline(document)) => self.check_restore(document).await,
@@ -378,7 +382,8 @@ fn only_readable(mut page: ScanPage, who: &Identity) -> ScanPage {
 }
 
 fn proposal(pass: &Pass) -> Proposal {
-    Proposal { access_revision: pass.revision, payload: Payload::Command(pass.command.clone()) }
+    let Pass { caller, revision, .. } = *pass;
+    Proposal { caller, access_revision: revision, payload: Payload::Command(pass.command.clone()) }
 }
 
 fn pong(message: Option<&Text>) -> Reply {
@@ -403,10 +408,11 @@ pub(crate) fn refused(error: ProposeError) -> ErrorReply {
     }
 }
 
-pub(crate) fn unreadable(error: ReadError) -> ErrorReply {
+fn unreadable(error: ReadError) -> ErrorReply {
     match error {
         ReadError::NotLeader { leader } => refusal::not_leader(leader.as_ref()),
         ReadError::Unconfirmed => refusal::unconfirmed(),
+        ReadError::Quarantined => refusal::quarantined(),
         ReadError::Closed => refusal::closed(),
     }
 }

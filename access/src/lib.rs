@@ -13,7 +13,7 @@
 //! 3. login (`SRV-007`), which only PING does without; identities follow changed rules here,
 //! 4. the life time of an open transaction (`SRV-034`),
 //! 5. maintenance mode (`SRV-033`),
-//! 6. the leader, where only the leader can do it (`SRV-037`),
+//! 6. the leader, where only the leader can do it (`SRV-037`); a state that is right, where it takes one (`SRV-005`),
 //! 7. the transaction: full (`SRV-013`), active or missing (`SRV-014`, `SRV-015`), not to be queued (`SRV-016`),
 //! 8. permission (`SRV-017`).
 //!
@@ -39,6 +39,7 @@ mod grant;
 mod identity;
 mod limits;
 mod lockout;
+mod overview;
 mod password;
 pub mod peers;
 mod permission;
@@ -55,7 +56,9 @@ mod status;
 mod subject;
 mod ticket;
 mod tls;
+mod token;
 mod turns;
+mod vitals;
 
 pub use admission::{Admission, Admitted, Login, Postponed, Queued, Standing, Transaction};
 pub use bucket::{Bucket, Rate};
@@ -64,9 +67,14 @@ pub use door::{Door, OpenError};
 pub use execute::Pending;
 pub use identity::Identity;
 pub use lockout::Lockout;
+pub use overview::{Figures, Overview, RoleView, UserView, WhoView};
 pub use permission::{Permission, Permissions};
 pub use report::Report;
 pub use secret::Secret;
 pub use settings::{Administrator, Authentication, Limits, Settings};
 pub use ticket::{Answer, Ticket, Visitor};
 pub use tls::Certificate;
+pub use token::{TOKEN_LIFE, Token};
+pub use vaylix_consensus::{MemberStatus, Role, Status};
+pub use vaylix_engine::durations::Durations;
+pub use vitals::Vitals;

@@ -4,4 +4,6 @@
 //! made sure that they know the cluster's secret.
 
 pub use vaylix_consensus::limits::ENTRY_BYTES_MAX;
-pub use vaylix_consensus::{Card, Desk, NodeId, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
+pub use vaylix_consensus::{
+    Card, Connections, Desk, NodeId, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable,
+};

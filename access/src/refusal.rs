@@ -44,6 +44,10 @@ fixed! {
         "unsupported remote command: it cannot be part of a transaction, which stays open";
     /// The command is part of the protocol, but this release does not offer it.
     unavailable, UnsupportedRemoteCommand, "unsupported remote command: not available in this release";
+    /// A node that was started alone is no member of anything.
+    alone, UnsupportedRemoteCommand,
+        "unsupported remote command: this node was started alone; to make it the first of a cluster, start it on the same data \
+         directory with --node-id, --cluster-peers and --cluster-secret-file, then CLUSTER JOIN the others";
     /// A grant is missing.
     denied, PermissionDenied, "permission denied";
     /// The role `admin` keeps its name and its permission.
@@ -65,6 +69,10 @@ fixed! {
     /// The node has been started, and does not have the users of its cluster yet.
     uninformed, EngineWorkerClosed,
         "engine worker is unavailable: this node is still catching up with its cluster; try again";
+    /// The node knows that its state is not that of its cluster.
+    quarantined, EngineWorkerClosed,
+        "engine worker is unavailable: the state of this node differs from that of its cluster and is being learnt anew; ask \
+         another node";
     /// Members keep what the leader sends them, or the leader may lose what it acknowledged.
     not_pausable, UnsupportedRemoteCommand,
         "unsupported remote command: replication is not paused: a member that takes nothing in would count for a \

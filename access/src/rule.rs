@@ -126,6 +126,25 @@ impl Rule {
         }
     }
 
+    /// Whether the answer is about this node, or about files, and so is right also where the state is not.
+    pub(crate) fn needs_no_state(command: &Command) -> bool {
+        use Command as C;
+        matches!(
+            command,
+            C::Ping { .. }
+                | C::Info
+                | C::Metrics
+                | C::MetricsProm
+                | C::Health
+                | C::ShowCluster
+                | C::ShowReplication
+                | C::MaintenanceStatus
+                | C::WhoAmI
+                | C::BackupVerify(_)
+                | C::RestoreCheck(_)
+        )
+    }
+
     /// Maintenance mode lets through what any node can do: that changes nothing.
     const fn new(need: Need, leader_only: bool, in_transaction: InTransaction) -> Self {
         Self { need, leader_only, in_transaction, in_maintenance: !leader_only }

@@ -15,18 +15,20 @@ use crate::permission::Permission;
 
 /// The version that INFO gives for the storage engine: the one that logical backups carry.
 const ENGINE_VERSION: u32 = 3;
+/// Why a node whose state is not that of its cluster cannot serve.
+const STATE_DIVERGED: &str = "state_diverged";
 /// What stands for a period or a limit that is not set.
 const DISABLED: &str = "disabled";
 
 /// Whether the node can serve, and as what.
-struct Health {
+pub(crate) struct Health {
     role: &'static str,
     /// Why it cannot; `none` when it can.
-    reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 impl Health {
-    fn of(status: &Status) -> Self {
+    pub(crate) fn of(status: &Status) -> Self {
         if let Some(cluster) = &status.cluster {
             return Self::of_member(status, cluster);
         }
@@ -43,6 +45,8 @@ impl Health {
 
     fn of_member(status: &Status, cluster: &ClusterStatus) -> Self {
         let (role, reason) = match status.role {
+            Role::Leader if cluster.is_quarantined => ("leader", STATE_DIVERGED),
+            _ if cluster.is_quarantined => ("follower", STATE_DIVERGED),
             Role::Leader if cluster.has_quorum => ("leader", disk(status)),
             Role::Leader => ("leader", "awaiting_leader"),
             Role::Candidate => ("candidate", "election_in_progress"),
@@ -58,7 +62,7 @@ impl Health {
         Self { role, reason }
     }
 
-    fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.reason == "none"
     }
 
@@ -80,6 +84,13 @@ impl Door {
         counters.set(Metric::CoordinatedWrites, status.batches.commands);
         counters.set(Metric::LargestWriteBatch, status.batches.commands_max);
         counters.set(Metric::ReadLag, status.commit_index.saturating_sub(status.applied_index));
+        let agreement = status.cluster.as_ref().map(|cluster| cluster.agreement).unwrap_or_default();
+        let is_quarantined = status.cluster.as_ref().is_some_and(|cluster| cluster.is_quarantined);
+        counters.set(Metric::StateChecksAgreed, agreement.agreed);
+        counters.set(Metric::StateChecksDiverged, agreement.diverged);
+        counters.set(Metric::StateChecksUndecided, agreement.undecided);
+        counters.set(Metric::StateRelearned, agreement.relearned);
+        counters.set(Metric::StateQuarantined, u64::from(is_quarantined));
         self.count_certificate();
         counters
     }
@@ -164,6 +175,12 @@ impl Door {
             .add_or_none("follower_lag_entries", follows.then_some(lag))
             .add_or_none("follower_lag_ms", silence.filter(|_| follows).map(|silence| silence.as_millis()))
             .add("known_followers", followers.len());
+        if let Some(cluster) = &status.cluster {
+            let checked = Some(cluster.agreement.agreed_index).filter(|index| *index > 0);
+            entries
+                .add_or_none("incoming_snapshot_bytes", cluster.incoming_bytes)
+                .add_or_none("state_checked_sequence", checked);
+        }
         for follower in followers {
             let name = &follower.name;
             let matched = follower.matched_index.unwrap_or(0);
@@ -220,15 +237,13 @@ impl Door {
 
     fn add_replication(&self, entries: &mut Entries, status: &Status) {
         let health = Health::of(status);
+        let calls = status.cluster.as_ref().map(|cluster| cluster.calls).unwrap_or_default();
         entries
-            .add("replication.client.append.failure.count", 0)
-            .add("replication.client.append.latency.avg.ms", 0)
-            .add("replication.client.connection.opened.count", 0)
-            .add(
-                "replication.client.heartbeat.failure.count",
-                status.cluster.as_ref().map_or(0, |cluster| cluster.calls.heartbeats_failed),
-            )
-            .add("replication.client.reconnect.count", 0)
+            .add("replication.client.append.failure.count", calls.appends_failed)
+            .add("replication.client.append.latency.avg.ms", calls.append_time_average().as_millis())
+            .add("replication.client.connection.opened.count", calls.connections.opened)
+            .add("replication.client.heartbeat.failure.count", calls.heartbeats_failed)
+            .add("replication.client.reconnect.count", calls.connections.reopened)
             .add("replication.commit_sequence", status.commit_index)
             .add("replication.group_id", &self.0.report.group_id)
             .add("replication.health", health.name())
@@ -358,7 +373,7 @@ impl Door {
     }
 
     /// The name the operator gave this node, or else the number it drew.
-    fn node_id(&self, status: &Status) -> String {
+    pub(crate) fn node_id(&self, status: &Status) -> String {
         self.0.report.node_id.clone().unwrap_or_else(|| status.identity.node.to_string())
     }
 
@@ -398,7 +413,7 @@ fn follower_phase(status: &Status) -> Option<&'static str> {
 }
 
 /// What the disk has against writes; reads are answered all the same.
-fn disk(status: &Status) -> &'static str {
+pub(crate) fn disk(status: &Status) -> &'static str {
     if status.wal.is_stuck {
         "disk_failing"
     } else if status.wal.is_short {

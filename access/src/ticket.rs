@@ -80,6 +80,10 @@ impl Visitor {
         self.origin.peer
     }
 
+    pub(crate) fn connection_id(&self) -> u64 {
+        self.origin.connection_id
+    }
+
     pub(crate) fn become_(&mut self, identity: Option<Identity>) {
         *self.origin.user.lock() = identity.as_ref().map(|identity| identity.user().clone());
         self.identity = identity;

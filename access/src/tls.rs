@@ -51,6 +51,13 @@ struct State {
     failed_at_ms: Option<u64>,
 }
 
+impl Tls {
+    /// The certificate in use, if there is one.
+    pub(crate) fn certificate(&self) -> Option<Certificate> {
+        self.0.lock().certificate.clone()
+    }
+}
+
 impl Door {
     /// Says which certificate the listener shows from the start on.
     pub fn tls_started(&self, certificate: Certificate) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use vaylix_consensus::background::{self, Priority};
+use vaylix_consensus::background::{self, Pace};
 use vaylix_proto::ErrorReply;
 
 use crate::refusal;
@@ -44,11 +44,11 @@ impl Turns {
     pub(crate) async fn run_in_background<T: Send + 'static>(
         &self,
         name: &str,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl FnOnce(&Pace) -> T + Send + 'static,
     ) -> Result<T, ErrorReply> {
         let turn = Arc::clone(&self.0).acquire_owned().await.map_err(|_| refusal::closed())?;
-        let done = background::run(name, Priority::Low, move || {
-            let result = job();
+        let done = background::run(name, move |pace| {
+            let result = job(pace);
             drop(turn);
             result
         });

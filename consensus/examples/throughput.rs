@@ -62,7 +62,7 @@ async fn measure(parent: &Path, time: Duration, yields: u32, proposers: u32) -> 
         "{yields:6} {proposers:9} {:8.0} {:10.1} {:8.0} {:8} {:8}",
         took_us.len() as f64 / elapsed,
         status.batches.commands as f64 / status.batches.batches as f64,
-        status.wal.syncs as f64 / elapsed,
+        status.wal.syncs.len() as f64 / elapsed,
         percentile(50),
         percentile(99),
     );
@@ -79,7 +79,7 @@ async fn propose(node: Node, enough: Arc<AtomicBool>, proposer: u64) -> Result<V
         let key = format!("key:{:012}", (key >> 33) % KEYS).into();
         let set = Command::Set { key, value: value.clone(), options: SetOptions::default() };
         let asked = Instant::now();
-        node.propose(Proposal { access_revision: 0, payload: Payload::Command(set) }).await?;
+        node.propose(Proposal { caller: 0, access_revision: 0, payload: Payload::Command(set) }).await?;
         took_us.push(u64::try_from(asked.elapsed().as_micros())?);
     }
     Ok(took_us)

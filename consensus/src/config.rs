@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vaylix_engine::kek::Kek;
+use vaylix_engine::progress::Board;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal;
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub timing: Timing,
     /// Whom it forms a cluster with; `None` for a node that is alone.
     pub cluster: Option<ClusterConfig>,
+    /// Where the start shows how far it is.
+    pub progress: Board,
 }
 
 /// What makes a node part of a cluster.
@@ -52,6 +55,8 @@ pub struct ClusterConfig {
     pub name: String,
     /// Where clients and peers reach it, `host:port`.
     pub address: String,
+    /// Where its control plane is reached, `host:port`, if it has one: told to peers that ask.
+    pub admin_address: Option<String>,
     /// Every node of the cluster as it is to be founded, this one included. Afterwards only places to ask for the
     /// cluster.
     pub seeds: Vec<Seed>,
@@ -59,6 +64,9 @@ pub struct ClusterConfig {
     pub acknowledge: Acknowledge,
     /// How long it does.
     pub acknowledge_timeout: Duration,
+    /// After so many log entries the nodes compare their states; after
+    /// [`AGREEMENT_TIME_MAX`](crate::limits::AGREEMENT_TIME_MAX) also after fewer.
+    pub agreement_entries: u64,
 }
 
 /// A node as the operator lists it.
@@ -91,6 +99,14 @@ pub struct Timing {
     pub election_max: Duration,
 }
 
+impl Timing {
+    /// How long a voter that hears a leader refuses its vote to others: a little less than the shortest silence after which
+    /// anybody asks for it.
+    pub(crate) fn lease(self) -> Duration {
+        (self.election_min * 3 / 4).max(Duration::from_millis(2))
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -120,6 +136,7 @@ impl Config {
             stuck_patience: STUCK_PATIENCE_DEFAULT,
             timing: Timing::default(),
             cluster: None,
+            progress: Board::default(),
         }
     }
 }

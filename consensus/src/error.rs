@@ -90,6 +90,9 @@ pub enum ReadError {
     /// This node may lead, but could not prove it now: try again.
     #[error("leadership could not be confirmed")]
     Unconfirmed,
+    /// The state of this node is known to differ from that of its cluster, and is being learnt anew: ask another node.
+    #[error("the state of this node differs from that of its cluster")]
+    Quarantined,
     /// The node is stopping.
     #[error("the node is stopping")]
     Closed,
@@ -102,7 +105,7 @@ impl ReadError {
         match self {
             Self::NotLeader { .. } => Code::FollowerWriteRejected,
             Self::Unconfirmed => Code::ReplicationAcknowledgementUnavailable,
-            Self::Closed => Code::EngineWorkerClosed,
+            Self::Quarantined | Self::Closed => Code::EngineWorkerClosed,
         }
     }
 }

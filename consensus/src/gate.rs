@@ -29,8 +29,22 @@ pub(crate) struct Gate {
     facts: Mutex<Facts>,
     opened: watch::Sender<bool>,
     office: watch::Sender<Option<Leadership>>,
+    /// Whether this node is giving its office away.
+    retiring: watch::Sender<bool>,
     /// What a snapshot on its way from the leader is waited for with.
     pub(crate) arrival: Arrival,
+    /// What a test has made wrong about the node.
+    #[cfg(test)]
+    pub(crate) planted: crate::planted::Planted,
+}
+
+/// This node is giving its office away, as long as this lives.
+pub(crate) struct Retiring<'a>(&'a Gate);
+
+impl Drop for Retiring<'_> {
+    fn drop(&mut self) {
+        self.0.retiring.send_replace(false);
+    }
 }
 
 struct Facts {
@@ -39,6 +53,8 @@ struct Facts {
     /// The newest membership seen (by log index), and whether this node is its only voter.
     membership: Option<(u64, bool)>,
     shut: bool,
+    /// What it would answer from is known to be wrong.
+    quarantined: bool,
 }
 
 impl Gate {
@@ -48,10 +64,19 @@ impl Gate {
             open: AtomicBool::new(false),
             in_office: AtomicBool::new(false),
             serving: AtomicBool::new(false),
-            facts: Mutex::new(Facts { voted: None, applied: None, membership: None, shut: false }),
+            facts: Mutex::new(Facts {
+                voted: None,
+                applied: None,
+                membership: None,
+                shut: false,
+                quarantined: false,
+            }),
             opened: watch::Sender::new(false),
             office: watch::Sender::new(None),
+            retiring: watch::Sender::new(false),
             arrival: Arrival::default(),
+            #[cfg(test)]
+            planted: crate::planted::Planted::default(),
         }
     }
 
@@ -87,6 +112,26 @@ impl Gate {
         self.office.subscribe()
     }
 
+    /// Begins to give the office away: until the result is dropped nothing new enters the log here, and this node does not
+    /// stand for another office.
+    pub(crate) fn retire(&self) -> Retiring<'_> {
+        self.retiring.send_replace(true);
+        Retiring(self)
+    }
+
+    /// Whether this node is giving its office away.
+    pub(crate) fn is_retiring(&self) -> bool {
+        *self.retiring.borrow()
+    }
+
+    /// Returns when this node is not giving its office away, at once as a rule.
+    pub(crate) async fn not_retiring(&self) {
+        if self.is_retiring() {
+            let mut retiring = self.retiring.subscribe();
+            retiring.wait_for(|retiring| !*retiring).await.expect("the sender lives as long as the gate");
+        }
+    }
+
     /// Whom this process last gave its vote to, or is about to; `None` before it has given any.
     pub(crate) fn voted(&self) -> Option<Leadership> {
         self.facts.lock().voted
@@ -119,10 +164,17 @@ impl Gate {
         self.update(|facts| facts.shut = true);
     }
 
+    /// This node answers nothing and holds no office while its state is known to be wrong.
+    pub(crate) fn quarantine(&self, imposed: bool) {
+        self.update(|facts| facts.quarantined = imposed);
+    }
+
     fn update(&self, change: impl FnOnce(&mut Facts)) {
         let mut facts = self.facts.lock();
         change(&mut facts);
-        let leading = facts.voted.is_some_and(|vote| vote.node == self.node) && facts.voted == facts.applied;
+        let leading = facts.voted.is_some_and(|vote| vote.node == self.node)
+            && facts.voted == facts.applied
+            && !facts.quarantined;
         let sole_voter = facts.membership.is_some_and(|(_, sole)| sole);
         let open = leading && sole_voter && !facts.shut;
         let office = facts.voted.filter(|_| leading && !facts.shut);
@@ -256,6 +308,17 @@ mod tests {
         arrival.expect(20);
         arrival.failed();
         assert!(!arrival.covers(15).await, "and never will");
+    }
+
+    #[test]
+    fn quarantine_closes_it_and_takes_the_office() {
+        let gate = leading();
+        gate.quarantine(true);
+        assert!(!gate.is_open() && gate.office().is_none());
+        gate.applied(MINE);
+        assert!(!gate.is_open() && gate.office().is_none());
+        gate.quarantine(false);
+        assert!(gate.is_open() && gate.office() == Some(MINE));
     }
 
     #[test]

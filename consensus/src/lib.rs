@@ -22,9 +22,12 @@ mod fatal;
 mod gate;
 mod identity;
 mod keys;
+mod lanes;
 pub mod limits;
 mod node;
 pub mod offline;
+#[cfg(test)]
+mod planted;
 mod proposal;
 mod queue;
 mod raft;
@@ -42,11 +45,11 @@ pub use error::{
 pub use identity::{ClusterId, Identity, NodeId};
 pub use node::Node;
 pub use proposal::{Payload, Proposal};
-pub use queue::{Pending, Restoration};
+pub use queue::{NODE_ITSELF, Pending, Restoration};
 pub use raft::cluster::Desk;
 pub use status::{
-    BatchStatus, ClusterStatus, KeyStatus, MemberStatus, PeerCounts, Phase, Recovery, Role, SnapshotCounts,
-    SnapshotStatus, Status, SweepStatus,
+    AgreementCounts, BatchStatus, ClusterStatus, KeyStatus, MemberStatus, PeerCounts, Phase, Recovery, Role,
+    SnapshotCounts, SnapshotStatus, Status, SweepStatus,
 };
-pub use transport::{Card, NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
+pub use transport::{Card, Connections, NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
 pub use view::View;

@@ -81,8 +81,23 @@ pub const SHIPMENT_PART_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a peer may be silent before the snapshot that is on its way to it is begun anew.
 pub const SHIPMENT_SILENCE_MAX: Duration = Duration::from_secs(15);
 
+/// How long a snapshot that did not arrive is offered again, and how long what arrived of it is kept.
+pub const OFFER_TIME_MAX: Duration = Duration::from_secs(300);
+
 /// How long the installation of a received snapshot may take.
 pub const INSTALL_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Log entries after which the nodes compare their states, unless configured otherwise.
+pub const AGREEMENT_ENTRIES_DEFAULT: u64 = 1_024;
+
+/// How long something may be in the log before the nodes compare their states.
+pub const AGREEMENT_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long a node may take to say what its state was at a mark.
+pub const AGREEMENT_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a node in quarantine may hear nothing of the state that it was promised before it asks again.
+pub const RELEARN_SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// The pause before a part is sent again.
 pub const SHIPMENT_RETRY_EVERY: Duration = Duration::from_millis(50);

@@ -20,7 +20,7 @@ use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::proposal::Proposal;
 use crate::queue::{self, Pending, Queue, Restoration};
-use crate::raft::cluster::{Cluster, Desk};
+use crate::raft::cluster::{Cluster, Desk, Parts};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
 use crate::raft::start::{Started, start};
@@ -87,7 +87,7 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub async fn start_among(config: Config, transport: Arc<dyn PeerTransport>) -> Result<Self, StartError> {
-        let Started { raft, machine, gate, wal, dir, keyring, log_store, recovery } =
+        let Started { raft, machine, gate, wal, dir, keyring, log_store, recovery, appends } =
             start(&config, transport.clone()).await?;
         let reader = machine.reader().clone();
         let counters = Arc::new(Counters::default());
@@ -96,15 +96,17 @@ impl Node {
         let (stop, stopping) = oneshot::channel();
         let (cluster, mut background) = match &config.cluster {
             Some(settings) => {
-                let (cluster, tasks) = Cluster::start(
-                    settings.clone(),
-                    config.timing,
-                    raft.clone(),
-                    machine.clone(),
-                    gate.clone(),
-                    log_store.clone(),
+                let (cluster, tasks) = Cluster::start(Parts {
+                    config: settings.clone(),
+                    timing: config.timing,
+                    raft: raft.clone(),
+                    machine: machine.clone(),
+                    gate: gate.clone(),
+                    log_store: log_store.clone(),
                     transport,
-                );
+                    queue: queue.clone(),
+                    appends,
+                });
                 (Some(cluster), tasks)
             }
             None => (None, Vec::new()),
@@ -182,6 +184,12 @@ impl Node {
         })))
     }
 
+    /// Makes something wrong about this node.
+    #[cfg(test)]
+    pub(crate) fn plant(&self, bug: crate::planted::Bug) {
+        self.0.gate.planted.plant(bug);
+    }
+
     /// Makes a change durable and applied, and answers it.
     ///
     /// Cancelling the wait cancels nothing once the change is enqueued.
@@ -229,6 +237,9 @@ impl Node {
     /// # Errors
     /// As [`Node::read`].
     pub async fn read_anywhere(&self) -> Result<View, ReadError> {
+        if self.is_quarantined() {
+            return Err(ReadError::Quarantined);
+        }
         match (self.read().await, &self.0.cluster) {
             (Err(ReadError::NotLeader { leader: Some(_) }), Some(cluster)) => {
                 cluster.catch_up_with_leader().await?;
@@ -244,6 +255,9 @@ impl Node {
     /// # Errors
     /// As [`Node::read`], on a leader.
     pub async fn read_here(&self) -> Result<View, ReadError> {
+        if self.is_quarantined() {
+            return Err(ReadError::Quarantined);
+        }
         match self.read().await {
             Err(ReadError::NotLeader { .. }) if self.is_informed() => Ok(self.local()),
             Err(ReadError::NotLeader { .. }) => Err(ReadError::Unconfirmed),
@@ -263,6 +277,21 @@ impl Node {
         self.0.cluster.as_ref().is_none_or(Cluster::is_informed)
     }
 
+    /// Whether the state of this node is known to differ from that of its cluster. It answers no reads and takes no writes
+    /// until it has learnt it anew, which it does by itself.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.0.machine.quarantine.is_imposed()
+    }
+
+    /// Returns when [`Node::is_quarantined`] has become something else than `imposed`; never when the node has ended.
+    pub async fn quarantine_changed(&self, imposed: bool) {
+        let mut watch = self.0.machine.quarantine.watch();
+        if watch.wait_for(|since| since.is_some() != imposed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Whether this node is one of a cluster that it does not lead.
     #[must_use]
     pub fn follows(&self) -> bool {
@@ -273,6 +302,12 @@ impl Node {
     #[must_use]
     pub fn leader(&self) -> Option<LeaderHint> {
         raft::office::leader_hint_of(&self.0.raft)
+    }
+
+    /// Where the control plane of the leader is reached; `None` when there is no leader, it has none, or it does not answer
+    /// within the time of an election.
+    pub async fn leader_admin_address(&self) -> Option<String> {
+        self.0.cluster.as_ref()?.leader_admin_address().await
     }
 
     /// Follows [`Node::leads`].
@@ -368,6 +403,7 @@ impl Node {
             term: office.term,
             leader: office.leader,
             voters: office.voters,
+            membership_index: office.membership_index,
             reads_open: inner.gate.is_open(),
             last_index: office.last_index,
             durable_index: inner.wal.durable_index().unwrap_or(0),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use vaylix_engine::op::{Op, RestoreEntry, SystemChange};
-use vaylix_engine::state::ApplyError;
+use vaylix_engine::state::{ApplyError, Mark};
 use vaylix_proto::Command;
 
 use crate::error::ProposeError;
@@ -13,6 +13,9 @@ use crate::limits::RESTORE_PART_BYTES_MAX;
 /// A change to be made durable and applied.
 #[derive(Clone, Debug)]
 pub struct Proposal {
+    /// Who proposes, by a number of its own; 0 is the node itself. The changes of one caller enter the log in the order in which
+    /// they were submitted; callers take turns.
+    pub caller: u64,
     /// The access revision under which it was admitted. When the state has moved on, the answer is
     /// [`ProposeError::Stale`] and nothing happened: admit it again.
     pub access_revision: u64,
@@ -48,9 +51,22 @@ pub enum Payload {
 #[derive(Debug)]
 pub(crate) enum Change {
     Proposed(Payload),
-    RestorePart { restore: u64, part: u32, entries: Arc<Vec<RestoreEntry<'static>>> },
-    RestoreCommit { restore: u64, parts: u32 },
-    Sweep { limit: u32 },
+    RestorePart {
+        restore: u64,
+        part: u32,
+        entries: Arc<Vec<RestoreEntry<'static>>>,
+    },
+    RestoreCommit {
+        restore: u64,
+        parts: u32,
+    },
+    Sweep {
+        limit: u32,
+    },
+    /// See [`Op::Mark`].
+    Mark,
+    /// See [`Op::Check`].
+    Check(Mark),
 }
 
 impl Change {
@@ -90,6 +106,8 @@ impl Change {
                 changes: changes.iter().map(borrow_change).collect(),
             },
             Self::Sweep { limit } => Op::Sweep { limit: *limit },
+            Self::Mark => Op::Mark,
+            Self::Check(mark) => Op::Check { at: mark.at.get(), digest: mark.digest.as_bytes() },
         }
     }
 
@@ -102,9 +120,11 @@ impl Change {
                 changes.iter().all(|change| matches!(change, SystemChange::Delete { .. }))
             }
             Self::Sweep { .. } => true,
-            Self::Proposed(Payload::Restore(_)) | Self::RestorePart { .. } | Self::RestoreCommit { .. } => {
-                false
-            }
+            Self::Proposed(Payload::Restore(_))
+            | Self::RestorePart { .. }
+            | Self::RestoreCommit { .. }
+            | Self::Mark
+            | Self::Check(_) => false,
         }
     }
 

@@ -39,8 +39,13 @@ impl Future for Pending {
     }
 }
 
+/// The caller of what nobody in particular proposes.
+pub const NODE_ITSELF: u64 = 0;
+
 /// A command waiting for its batch.
 pub(crate) struct Job {
+    /// See [`Proposal::caller`].
+    pub(crate) caller: u64,
     /// The access revision that admitted it; `None` for the node's own housekeeping.
     pub(crate) access_revision: Option<u64>,
     pub(crate) change: Change,
@@ -82,18 +87,19 @@ impl Queue {
     /// Enqueues, waiting for room if need be. Cancel-safe: dropped before it returns, nothing has happened to any
     /// key.
     pub(crate) async fn submit(self: &Arc<Self>, proposal: Proposal) -> Pending {
-        let access_revision = Some(proposal.access_revision);
-        match proposal.payload {
+        let Proposal { caller, access_revision, payload } = proposal;
+        let access_revision = Some(access_revision);
+        match payload {
             Payload::Restore(entries) => {
                 let mut parts = restore_parts(entries);
                 if parts.len() > 1 {
                     return self.restore(access_revision, parts).await.unwrap_or_else(refused);
                 }
                 let entries = parts.pop().unwrap_or_default();
-                self.enqueue(access_revision, Change::Proposed(Payload::Restore(entries))).await
+                self.enqueue(caller, access_revision, Change::Proposed(Payload::Restore(entries))).await
             }
             payload => match Change::new(payload) {
-                Ok(change) => self.enqueue(access_revision, change).await,
+                Ok(change) => self.enqueue(caller, access_revision, change).await,
                 Err(error) => refused(error),
             },
         }
@@ -119,15 +125,15 @@ impl Queue {
         Restoration { queue: Arc::clone(self), restore, parts: 0, _turn: turn }
     }
 
-    /// Enqueues a change of the node's own.
-    pub(crate) async fn enqueue(&self, access_revision: Option<u64>, change: Change) -> Pending {
+    /// Enqueues a change.
+    pub(crate) async fn enqueue(&self, caller: u64, access_revision: Option<u64>, change: Change) -> Pending {
         let bytes = change.bytes();
         let room = match self.room.acquire_many(units(bytes)).await {
             Ok(room) => room,
             Err(_closed) => return refused(ProposeError::Closed),
         };
         let (answer, pending) = oneshot::channel();
-        match self.jobs.send(Job { access_revision, change, bytes, answer }) {
+        match self.jobs.send(Job { caller, access_revision, change, bytes, answer }) {
             // The worker gives it back when it has answered.
             Ok(()) => room.forget(),
             Err(rejected) => return refused_with(rejected.0.answer, pending),
@@ -161,7 +167,7 @@ impl Restoration {
         loop {
             let (restore, part) = (self.restore, self.parts);
             let change = Change::RestorePart { restore, part, entries: Arc::clone(&entries) };
-            match self.queue.enqueue(None, change).await.await {
+            match self.queue.enqueue(NODE_ITSELF, None, change).await.await {
                 // Access rules changed in the same log entry. A part changes no key, so it needs no new admission.
                 Err(ProposeError::Stale) => {}
                 Err(error) => return Err(error),
@@ -184,7 +190,7 @@ impl Restoration {
 
     async fn enqueue_commit(&self, access_revision: Option<u64>) -> Pending {
         let (restore, parts) = (self.restore, self.parts);
-        self.queue.enqueue(access_revision, Change::RestoreCommit { restore, parts }).await
+        self.queue.enqueue(NODE_ITSELF, access_revision, Change::RestoreCommit { restore, parts }).await
     }
 
     /// Gives up, and has the memory of what was added freed.
@@ -198,7 +204,7 @@ impl Restoration {
         // The first part of another restore takes the place of all that is kept aside, and this one is empty.
         let restore = self.queue.restores.fetch_add(1, Ordering::Relaxed);
         let change = Change::RestorePart { restore, part: 0, entries: Arc::default() };
-        self.queue.enqueue(None, change).await.await.map(|_| ())
+        self.queue.enqueue(NODE_ITSELF, None, change).await.await.map(|_| ())
     }
 }
 
@@ -263,7 +269,7 @@ mod tests {
     fn set(value_bytes: usize) -> Proposal {
         let value = vec![0; value_bytes].into();
         let command = Command::Set { key: "k".into(), value, options: SetOptions::default() };
-        Proposal { access_revision: 0, payload: Payload::Command(command) }
+        Proposal { caller: NODE_ITSELF, access_revision: 0, payload: Payload::Command(command) }
     }
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {

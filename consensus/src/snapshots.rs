@@ -13,7 +13,7 @@ use vaylix_engine::layout::DataDir;
 use vaylix_engine::snapshot::{self, Retention};
 use vaylix_engine::wal::Wal;
 
-use crate::background::{self, Priority};
+use crate::background::{self, Pace};
 use crate::clock;
 use crate::error::SnapshotError;
 use crate::raft::machine::{Machine, Stored, View};
@@ -24,9 +24,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// How long it waits, while writes find no room on the disk, before it tries again to make some.
 const ROOM_RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// How long a snapshot gives way to everything: somebody may be waiting for it, on a machine that is never idle.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A snapshot is not worth its while for less log than this, even if there is no room for more.
 const LOG_BYTES_MIN: u64 = 256 << 10;
@@ -42,15 +39,6 @@ enum Past {
     Kept,
     /// They make room on a full disk.
     LetGo,
-}
-
-/// How a snapshot is taken where the processor is busy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    /// Nobody who is being served notices it.
-    Leisurely,
-    /// Somebody waits for the node to end.
-    Hasty,
 }
 
 pub(crate) struct Snapshots {
@@ -118,11 +106,11 @@ impl Snapshots {
     /// Returns when a snapshot of everything applied before the call is on disk, and the log behind it is gone
     /// as far as it need not be retained.
     pub(crate) async fn take(&self) -> Result<(), SnapshotError> {
-        self.take_at(Pace::Leisurely).await
-    }
-
-    async fn take_at(&self, pace: Pace) -> Result<(), SnapshotError> {
         let _turn = self.turn.lock().await;
+        if self.machine.quarantine.is_imposed() {
+            // What it would hold is known to be wrong. The log keeps everything until the state is learnt anew.
+            return Ok(());
+        }
         // Where connections are served nobody waits for an entry that is being applied.
         let machine = self.machine.clone();
         let view = tokio::task::spawn_blocking(move || machine.view()).await;
@@ -136,13 +124,13 @@ impl Snapshots {
         if past == Past::LetGo {
             self.let_go_of_the_past().await?;
         }
-        let stored = match self.store(&view, pace).await {
+        let stored = match self.store(&view).await {
             // The log need not be short yet for the snapshot to find no room.
             Err(error) if error.trouble() == Some(Trouble::NoSpace) && past == Past::Kept => {
                 tracing::warn!(%error, "no room for a snapshot beside what is kept for restoring earlier states");
                 past = Past::LetGo;
                 self.let_go_of_the_past().await?;
-                self.store(&view, pace).await?
+                self.store(&view).await?
             }
             stored => stored?,
         };
@@ -150,33 +138,10 @@ impl Snapshots {
         self.purge(last, if self.is_short() { Past::LetGo } else { past }).await
     }
 
-    /// Writes the snapshot in the time that nobody else wants; with a share of the processor, if that takes long or the log
-    /// outgrows it.
-    async fn store(&self, view: &Arc<View>, pace: Pace) -> Result<Stored, StorageError> {
-        if pace == Pace::Leisurely && !self.machine.is_snapshot_overdue() {
-            let patient_until = Instant::now() + IDLE_TIME_MAX;
-            let go_on =
-                move |machine: &Machine| !machine.is_snapshot_overdue() && Instant::now() < patient_until;
-            if let Some(stored) = self.store_at(view, Priority::Idle, go_on).await? {
-                return Ok(stored);
-            }
-            tracing::debug!(
-                "the snapshot that gives way to everything takes too long: beginning anew in more haste"
-            );
-        }
-        let stored = self.store_at(view, Priority::Low, |_| true).await?;
-        Ok(stored.expect("nobody told it to stop"))
-    }
-
-    async fn store_at(
-        &self,
-        view: &Arc<View>,
-        priority: Priority,
-        go_on: impl Fn(&Machine) -> bool + Send + 'static,
-    ) -> Result<Option<Stored>, StorageError> {
+    async fn store(&self, view: &Arc<View>) -> Result<Stored, StorageError> {
         let (machine, view) = (self.machine.clone(), view.clone());
-        let work = move || machine.store_while(&view, || go_on(&machine));
-        background::run("vaylix-snapshot", priority, work).await.map_err(|error| {
+        let work = move |pace: &Pace| machine.store_breathing(&view, || pace.breathe(machine.leisure()));
+        background::run("vaylix-snapshot", work).await.map_err(|error| {
             // There was no thread for it, or it panicked: it could not count itself.
             self.machine.count_failed_snapshot();
             StorageError::from(error)
@@ -205,7 +170,7 @@ impl Snapshots {
         if self.machine.stored().is_some_and(little) {
             return Ok(());
         }
-        self.take_at(Pace::Hasty).await
+        self.take().await
     }
 
     /// Tells openraft of the snapshot and lets go of the log behind it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use vaylix_engine::wal;
 
 use crate::identity::{Identity, NodeId};
+use crate::transport::Connections;
 
 /// What this node is in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Status {
     pub voted_for: Option<NodeId>,
     /// Nodes with a vote.
     pub voters: usize,
+    /// The log entry that made the membership what it is; 0 before there is one.
+    pub membership_index: u64,
     /// What the node is in its cluster; `None` for one that was started alone.
     pub cluster: Option<ClusterStatus>,
     /// Whether reads are answered without asking a peer.
@@ -86,6 +89,12 @@ pub struct ClusterStatus {
     pub leader_silence: Option<Duration>,
     /// What the calls to peers came to since the start.
     pub calls: PeerCounts,
+    /// Bytes that have come of a snapshot that the leader sends, compressed, while one is being received.
+    pub incoming_bytes: Option<u64>,
+    /// Whether its state is known to differ from that of a majority: it serves nobody until it has learnt it anew.
+    pub is_quarantined: bool,
+    /// What came of comparing the nodes since the start.
+    pub agreement: AgreementCounts,
 }
 
 /// One member of the cluster.
@@ -118,11 +127,45 @@ pub enum Phase {
     Stale,
 }
 
+/// What came of comparing this node's state with that of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AgreementCounts {
+    /// Checks in the log that found the state of this node as it should be.
+    pub agreed: u64,
+    /// The entry of the last of them; 0 before the first.
+    pub agreed_index: u64,
+    /// Checks that found it otherwise.
+    pub diverged: u64,
+    /// On a leader: comparisons in which no majority had the same state.
+    pub undecided: u64,
+    /// How often the state was thrown away and learnt anew.
+    pub relearned: u64,
+}
+
 /// What the calls to peers came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerCounts {
     /// Heartbeats that were not answered.
     pub heartbeats_failed: u64,
+    /// Calls with log entries that were not answered.
+    pub appends_failed: u64,
+    /// Calls with log entries that were.
+    pub appends: u64,
+    /// From the first byte of these to their answers, the sync of the other's disk included, together.
+    pub append_time: Duration,
+    /// Connections that were opened.
+    pub connections: Connections,
+}
+
+impl PeerCounts {
+    /// How long a call with log entries took on average; zero before the first.
+    #[must_use]
+    pub fn append_time_average(&self) -> Duration {
+        u32::try_from(self.appends)
+            .ok()
+            .and_then(|appends| self.append_time.checked_div(appends))
+            .unwrap_or_default()
+    }
 }
 
 /// The snapshot on disk, by this process or an earlier one.

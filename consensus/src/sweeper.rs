@@ -16,7 +16,7 @@ use crate::error::ProposeError;
 use crate::gate::Gate;
 use crate::limits::SWEEP_KEYS_MAX;
 use crate::proposal::Change;
-use crate::queue::Queue;
+use crate::queue::{NODE_ITSELF, Queue};
 use crate::status::Counters;
 
 pub(crate) struct Sweeper {
@@ -60,7 +60,8 @@ impl Sweeper {
     }
 
     async fn sweep(&self) -> Result<(), ProposeError> {
-        let reply = self.queue.enqueue(None, Change::Sweep { limit: SWEEP_KEYS_MAX }).await.await?;
+        let reply =
+            self.queue.enqueue(NODE_ITSELF, None, Change::Sweep { limit: SWEEP_KEYS_MAX }).await.await?;
         if let Reply::Count(keys) = reply {
             self.counters.sweeps.add(1);
             self.counters.swept_keys.add(keys);

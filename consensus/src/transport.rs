@@ -54,10 +54,24 @@ pub trait PeerTransport: Send + Sync + 'static {
     /// Delivers `body` to `peer` and returns its answer, within `timeout` of now.
     fn call<'a>(&'a self, peer: &'a Peer, call: PeerCall, body: Bytes, timeout: Duration) -> PeerAnswer<'a>;
 
+    /// What it has opened to make its calls since it was made.
+    fn connections(&self) -> Connections {
+        Connections::default()
+    }
+
     /// Says on whose behalf it calls. Happens once, before the first call.
     fn introduce(&self, desk: Desk) {
         drop(desk);
     }
+}
+
+/// How often connections to peers were opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// All of them.
+    pub opened: u64,
+    /// Those in the place of one that was lost.
+    pub reopened: u64,
 }
 
 /// The transport of a node that has no way to any peer, as in a cluster of one: nobody is reachable.

@@ -9,13 +9,12 @@
 //! proposes one, and where there is none it refuses, one by one, the commands that do not free any.
 //!
 //! Invariants
-//! - Commands enter the log in the order in which they were enqueued.
+//! - Commands of one caller enter the log in the order in which they were enqueued; callers take turns.
 //! - Every waiter of a batch is answered before the next batch is closed.
 //! - Stamps never go back: each is at least the clock, the last stamp and the time of the state.
 //! - A command admitted under another access revision than the current one never enters the log.
 //! - No entry is proposed that the log has no room for.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use crate::clock;
 use crate::config::{Acknowledge, ClusterConfig};
 use crate::error::ProposeError;
 use crate::gate::Gate;
+use crate::lanes::Lanes;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_BYTES_MAX};
 use crate::queue::{Answer, Job, Jobs};
 use crate::raft::codec::KIND_BATCH;
@@ -59,7 +59,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Serves until `stop` resolves, then what is still enqueued, then ends.
     pub(crate) async fn run(mut self, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        let mut waiting = VecDeque::with_capacity(BATCH_COMMANDS_MAX);
+        let mut waiting = Lanes::default();
         let mut answered = 0;
         let mut last_stamp_ms = 0;
         let mut stopping = false;
@@ -80,7 +80,7 @@ impl Worker {
                         continue;
                     }
                     job = self.jobs.next() => match job {
-                        Some(job) => waiting.push_back(job),
+                        Some(job) => waiting.push(job),
                         None => return,
                     },
                 }
@@ -101,14 +101,12 @@ impl Worker {
 
     /// Moves what has arrived into `waiting`, letting others run in between until as many are there as can be
     /// expected.
-    async fn gather(&mut self, waiting: &mut VecDeque<Job>, expected: usize) {
+    async fn gather(&mut self, waiting: &mut Lanes, expected: usize) {
         let enough = expected.min(BATCH_COMMANDS_MAX);
         for round in 0..=self.gather_yields {
-            while waiting.len() < BATCH_COMMANDS_MAX {
-                match self.jobs.take() {
-                    Some(job) => waiting.push_back(job),
-                    None => break,
-                }
+            // Everything: whose turn is next may have come last.
+            while let Some(job) = self.jobs.take() {
+                waiting.push(job);
             }
             if waiting.len() >= enough || round == self.gather_yields {
                 return;
@@ -117,17 +115,15 @@ impl Worker {
         }
     }
 
-    /// Takes as many commands off the front as fit in one entry; those admitted under another revision are answered
+    /// Takes as many commands in turn as fit in one entry; those admitted under another revision are answered
     /// on the way.
-    fn close(&self, waiting: &mut VecDeque<Job>, revision: u64) -> Vec<Job> {
-        let mut batch = Vec::with_capacity(waiting.len());
+    fn close(&self, waiting: &mut Lanes, revision: u64) -> Vec<Job> {
+        let mut batch = Vec::with_capacity(waiting.len().min(BATCH_COMMANDS_MAX));
         let mut bytes = 0;
-        while let Some(job) = waiting.front() {
-            let full = bytes + job.bytes > BATCH_BYTES_MAX || batch.len() == BATCH_COMMANDS_MAX;
-            if full && !batch.is_empty() {
-                break;
-            }
-            let job = waiting.pop_front().expect("the front was just looked at");
+        let fits = |job: &Job, bytes: usize, count: usize| {
+            count == 0 || bytes + job.bytes <= BATCH_BYTES_MAX && count < BATCH_COMMANDS_MAX
+        };
+        while let Some(job) = waiting.pop_if(|job| fits(job, bytes, batch.len())) {
             if job.access_revision.is_some_and(|admitted| admitted != revision) {
                 self.answer(std::iter::once((job, Err(ProposeError::Stale))));
                 continue;
@@ -176,6 +172,13 @@ impl Worker {
                 (freeing, bytes)
             }
         };
+        // What comes while the office is given away is for the heir.
+        self.gate.not_retiring().await;
+        if self.gate.office() != Some(office) {
+            let error = ProposeError::NotLeader { leader: leader_hint_of(&self.raft) };
+            self.fail(jobs, &error);
+            return Committed::Answered;
+        }
         self.counters.batch(jobs.len(), bytes.len());
         let raft = self.raft.clone();
         let mut proposed = std::pin::pin!(raft::propose(&raft, EntryBody { time_ms, bytes }));
@@ -195,6 +198,10 @@ impl Worker {
                     match outcome {
                         // Nobody waits for it any more.
                         _ if jobs.is_empty() => {}
+                        // What became of it here is not what became of it elsewhere.
+                        Ok(_) if self.machine.quarantine.is_imposed() => {
+                            self.fail(jobs, &ProposeError::OutcomeUnknown);
+                        }
                         Ok((sequence, _)) if !self.is_everywhere(sequence).await => {
                             self.fail(jobs, &ProposeError::NotOnAll { sequence });
                         }
@@ -261,9 +268,11 @@ impl Worker {
     }
 
     /// Refuses what has not been begun.
-    fn refuse_rest(&mut self, waiting: VecDeque<Job>) {
+    fn refuse_rest(&mut self, mut waiting: Lanes) {
         self.jobs.close();
-        self.fail(waiting.into(), &ProposeError::Closed);
+        while let Some(job) = waiting.pop_if(|_| true) {
+            self.fail(vec![job], &ProposeError::Closed);
+        }
         while let Some(job) = self.jobs.take() {
             self.fail(vec![job], &ProposeError::Closed);
         }
@@ -318,12 +327,19 @@ mod tests {
 
     use super::*;
     use crate::proposal::{Change, Payload};
+    use crate::queue::NODE_ITSELF;
 
     #[test]
     fn an_entry_in_memory_is_not_larger_than_its_bytes() {
         let job = || {
             let change = Change::Proposed(Payload::Command(Command::Incr { key: "n".into() }));
-            Job { access_revision: None, bytes: change.bytes(), change, answer: oneshot::channel().0 }
+            Job {
+                caller: NODE_ITSELF,
+                access_revision: None,
+                bytes: change.bytes(),
+                change,
+                answer: oneshot::channel().0,
+            }
         };
         let jobs: Vec<_> = std::iter::repeat_with(job).take(BATCH_COMMANDS_MAX).collect();
         let bytes = encode(&jobs, 1, 0);

@@ -71,7 +71,7 @@ async fn write(node: &Node, range: std::ops::Range<u32>) {
             options: SetOptions::default(),
         };
         let payload = Payload::Command(command);
-        node.propose(Proposal { access_revision: 0, payload }).await.unwrap();
+        node.propose(Proposal { caller: 0, access_revision: 0, payload }).await.unwrap();
     }
 }
 

@@ -3,4 +3,3 @@
 pub mod client;
 pub mod peers;
 pub mod server;
-pub mod tls;

@@ -58,7 +58,7 @@ fn measure(root: &Path, prezero: bool, batch: u64) -> Result<(), Box<dyn Error>>
     println!(
         "{prezero:>10} {batch:>14} {rate:>12.0} {:>12.0} {:>14}",
         rate * f64::from(u32::try_from(batch)?),
-        stats.sync_us_sum / stats.syncs
+        stats.syncs.sum_us() / stats.syncs.len()
     );
     wal.close()?;
     drop(dir);

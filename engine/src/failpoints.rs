@@ -22,7 +22,7 @@ use crate::op::{Batch, Op, When};
 use crate::sequence::Sequence;
 use crate::snapshot::{self, Head};
 use crate::state::{Root, State};
-use crate::wal::{self, Purpose, Record, RecordId, Wal};
+use crate::wal::{self, Purpose, Record, RecordId, SyncPolicy, Wal};
 use crate::*;
 
 /// The distinct points that must be covered, at least.
@@ -250,7 +250,12 @@ fn work(dice: &mut Dice, time_ms: u64) -> (&'static str, Vec<u8>) {
 }
 
 /// Works for a while on one directory; returns every image with the history it belongs to.
-fn run(seed: u64, odds: u64, refused: &mut BTreeSet<(String, &'static str)>) -> (Vec<Image<Known>>, History) {
+fn run(
+    seed: u64,
+    odds: u64,
+    config: &wal::Config,
+    refused: &mut BTreeSet<(String, &'static str)>,
+) -> (Vec<Image<Known>>, History) {
     let root = scratch();
     let mut dice = Dice(seed);
     std::fs::create_dir(root.path().join("wal")).unwrap();
@@ -274,7 +279,7 @@ fn run(seed: u64, odds: u64, refused: &mut BTreeSet<(String, &'static str)>) -> 
             Err(error) if error.may_pass() => continue,
             Err(error) => panic!("{error}"),
         };
-        match Node::start(dir, &config()) {
+        match Node::start(dir, config) {
             Ok(node) => break node,
             Err(error) if error.may_pass() => {}
             Err(error) => panic!("{error}"),
@@ -431,7 +436,7 @@ fn cover(seeds: std::ops::Range<u64>, odds: u64) -> (BTreeMap<Point, [usize; 3]>
     let mut started = 0;
     for seed in seeds {
         let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let (images, history) = run(seed, odds, &mut refused);
+        let (images, history) = run(seed, odds, &config(), &mut refused);
         for image in &images {
             let (operation, path) = &image.point;
             let point = (format!("{operation:?}"), kind_of(path), image.note.step);
@@ -477,4 +482,28 @@ fn the_same_holds_on_a_disk_that_refuses_now_and_then() {
     let (points, started) = cover(100..105, 25);
     println!("{} crash points, {started} starts", points.len());
     assert!(points.len() >= POINTS_MIN, "{} crash points", points.len());
+}
+
+/// How many images of each kind are started until one shows the bug.
+const LOOKED_AT_MAX: usize = 400;
+
+/// What all of this is worth: with a log that acknowledges what it has written and not synced, and with nothing else
+/// changed, a loss of power loses what was acknowledged, and the images show it. The death of the process does not: what
+/// only ever kills processes cannot find this.
+#[test]
+fn acknowledging_before_the_sync_is_noticed() {
+    let planted = wal::Config { sync: SyncPolicy::Buffered, ..config() };
+    let (images, _) = run(7, 0, &planted, &mut BTreeSet::new());
+    let loses = |how: How| {
+        images.iter().filter(|image| image.how == how).take(LOOKED_AT_MAX).any(|image| {
+            let root = image.restore();
+            let config = wal::Config { prezero: false, ..config() };
+            let dir = DataDir::open_or_create(root.path());
+            let node = dir.and_then(|dir| Node::start(dir, &config));
+            // A start that is refused is noticed too, but by itself.
+            node.is_ok_and(|node| node.applied() < image.note.acknowledged)
+        })
+    };
+    assert!(loses(How::WithoutPower));
+    assert!(!loses(How::Killed));
 }

@@ -10,6 +10,7 @@ mod crash;
 mod cursor;
 pub mod disk;
 pub mod dump;
+pub mod durations;
 pub mod error;
 #[cfg(test)]
 mod failpoints;

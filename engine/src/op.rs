@@ -227,6 +227,19 @@ pub enum Op<'a> {
         /// How many parts it has.
         parts: u32,
     },
+    /// Notes what the state is at this entry, so that the nodes can be compared. Changes nothing else.
+    #[serde(rename = "MK")]
+    Mark,
+    /// Says what the state of a majority of the nodes was at a mark. Changes nothing: a node whose own state was another
+    /// learns of that.
+    #[serde(rename = "CK")]
+    Check {
+        /// The entry of the mark.
+        at: u64,
+        /// The digest.
+        #[serde(with = "serde_bytes")]
+        digest: &'a [u8],
+    },
     /// Changes records of the system part, which are replicated but not interpreted here.
     #[serde(rename = "SY")]
     System {
@@ -473,6 +486,8 @@ impl<'a> Op<'a> {
                 | Op::RestorePart { .. }
                 | Op::RestoreCommit { .. }
                 | Op::System { .. }
+                | Op::Mark
+                | Op::Check { .. }
         )
     }
 
@@ -499,7 +514,8 @@ impl<'a> Op<'a> {
             }
             Op::Scan { pattern, .. } => pattern.map_or(0, str::len),
             Op::Ping { message } => message.map_or(0, str::len),
-            Op::Clear | Op::Count | Op::List | Op::Sweep { .. } | Op::RestoreCommit { .. } => 0,
+            Op::Clear | Op::Count | Op::List | Op::Sweep { .. } | Op::RestoreCommit { .. } | Op::Mark => 0,
+            Op::Check { digest, .. } => digest.len(),
             Op::Exec(steps) | Op::ExecWithin { steps, .. } => steps.iter().map(Op::size_estimate_bytes).sum(),
             Op::Restore { entries } | Op::RestorePart { entries, .. } => {
                 entries.iter().map(RestoreEntry::size_estimate_bytes).sum()

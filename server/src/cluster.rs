@@ -7,6 +7,7 @@ use vaylix_consensus::{Acknowledge, ClusterConfig, Seed, Timing};
 use vaylix_dataplane::peers::ClusterSecret;
 use zeroize::Zeroizing;
 
+use crate::control::Bound;
 use crate::error::ServerError;
 use crate::flags::{AckMode, Flags, Role};
 
@@ -69,7 +70,12 @@ impl Cluster {
     ///
     /// # Errors
     /// [`ServerError::Arguments`] when it is not clear which of the nodes this one is, or where it is reached.
-    pub(crate) fn config(&self, flags: &Flags, address: SocketAddr) -> Result<ClusterConfig, ServerError> {
+    pub(crate) fn config(
+        &self,
+        flags: &Flags,
+        address: SocketAddr,
+        control: &Bound,
+    ) -> Result<ClusterConfig, ServerError> {
         let advertised = flags.replication_advertise_addr.as_deref();
         if let Some(advertised) = advertised {
             check_address(advertised)?;
@@ -109,6 +115,7 @@ impl Cluster {
         }
         Ok(ClusterConfig {
             name,
+            admin_address: control.advertised(flags, &own),
             address: own,
             seeds,
             acknowledge: match flags.write_ack_mode {
@@ -116,6 +123,7 @@ impl Cluster {
                 AckMode::Replica | AckMode::Local => Acknowledge::Majority,
             },
             acknowledge_timeout: Duration::from_millis(flags.replication_ack_timeout_ms),
+            agreement_entries: flags.replication_state_check_entries,
         })
     }
 }

@@ -8,9 +8,9 @@ use vaylix_access::audit::VerifyError;
 use vaylix_consensus::StartError;
 use vaylix_dataplane::client;
 use vaylix_dataplane::server::BindError;
-use vaylix_dataplane::tls;
 use vaylix_engine::StorageError;
 use vaylix_proto::Code;
+use vaylix_tls as tls;
 
 /// Why the server ended with a failure.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) enum ServerError {
     Tls(tls::Error),
     /// The listen address is unknown or taken.
     Bind(BindError),
+    /// An address of the control plane is unknown or taken.
+    BindControl(vaylix_controlplane::BindError),
     /// The node did not start: damaged, foreign or locked files, or a failing disk.
     Start(StartError),
     /// The access rules cannot be read or the administrator cannot be stored.
@@ -53,6 +55,7 @@ impl ServerError {
             Self::TlsSettings(_) => Code::TlsConfigurationInvalid,
             Self::Tls(error) => error.code(),
             Self::Bind(error) => error.code(),
+            Self::BindControl(error) => error.code(),
             Self::Start(error) => error.code(),
             Self::Open(OpenError::Refused(refusal)) => {
                 refusal.known_code().unwrap_or(Code::AuthenticationConfigurationInvalid)
@@ -77,6 +80,7 @@ impl fmt::Display for ServerError {
             Self::TlsSettings(detail) => write!(f, "TLS configuration is invalid: {detail}"),
             Self::Tls(error) => write!(f, "TLS configuration is invalid: {error}"),
             Self::Bind(error) => write!(f, "{error}"),
+            Self::BindControl(error) => write!(f, "{error}"),
             Self::Start(error) => write!(f, "engine failure: {error}"),
             Self::Storage(error) => write!(f, "engine failure: {error}"),
             Self::Healthcheck(detail) => f.write_str(detail),
@@ -97,6 +101,12 @@ impl fmt::Display for ServerError {
 impl From<StorageError> for ServerError {
     fn from(error: StorageError) -> Self {
         Self::Storage(error)
+    }
+}
+
+impl From<vaylix_controlplane::BindError> for ServerError {
+    fn from(error: vaylix_controlplane::BindError) -> Self {
+        Self::BindControl(error)
     }
 }
 

@@ -6,10 +6,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use vaylix_consensus::limits::{KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
+use vaylix_consensus::limits::{AGREEMENT_ENTRIES_DEFAULT, KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
 
 /// What the command line and the environment say, before it is checked.
 #[derive(Parser)]
@@ -61,17 +61,39 @@ pub(crate) struct Flags {
 
     /// PEM file with the server's certificate and, behind it, those that lead to its authority. Read again on SIGHUP
     /// and when it changes, together with the other two.
-    #[arg(long, env = "VAYLIX_TLS_CERT", requires = "ssl", help_heading = TLS)]
+    #[arg(long, env = "VAYLIX_TLS_CERT", help_heading = TLS)]
     pub(crate) tls_cert: Option<PathBuf>,
 
     /// PEM file with its private key (PKCS#8, RSA or EC), not encrypted.
-    #[arg(long, env = "VAYLIX_TLS_KEY", requires = "ssl", help_heading = TLS)]
+    #[arg(long, env = "VAYLIX_TLS_KEY", help_heading = TLS)]
     pub(crate) tls_key: Option<PathBuf>,
 
     /// PEM file with certificate authorities. With it every client must present a certificate of one of them; it
     /// logs in all the same.
-    #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", requires = "ssl", help_heading = TLS)]
+    #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", help_heading = TLS)]
     pub(crate) tls_client_ca: Option<PathBuf>,
+
+    /// Address of the control plane: gRPC and HTTP for administration, probes and metrics.
+    #[arg(long, env = "VAYLIX_ADMIN_BIND", default_value = "127.0.0.1", help_heading = CONTROL)]
+    pub(crate) admin_bind: String,
+
+    /// Its port; 0 picks a free one. It speaks TLS when the server does, with the same files.
+    #[arg(long, env = "VAYLIX_ADMIN_PORT", default_value_t = 9174, help_heading = CONTROL)]
+    pub(crate) admin_port: u16,
+
+    /// Do without the control plane; --metrics-bind is not concerned.
+    #[arg(long, env = "VAYLIX_DISABLE_ADMIN", help_heading = CONTROL)]
+    pub(crate) disable_admin: bool,
+
+    /// `host:port` that the other nodes are to name as the control plane of this one [default: --admin-port on the host
+    /// that the other nodes reach this one at, unless only this machine reaches the control plane].
+    #[arg(long, env = "VAYLIX_ADMIN_ADVERTISE_ADDR", help_heading = CONTROL)]
+    pub(crate) admin_advertise_addr: Option<String>,
+
+    /// `host:port` of one more listener for probes and /metrics alone, which asks nobody for a login: keep it where only
+    /// those who collect figures reach it. Port 0 picks a free one [default: none].
+    #[arg(long, env = "VAYLIX_METRICS_BIND", help_heading = CONTROL)]
+    pub(crate) metrics_bind: Option<String>,
 
     /// Where everything is kept; created when missing.
     #[arg(long, env = "VAYLIX_DATA_DIR", default_value = "./default.vaylix", help_heading = STORAGE)]
@@ -289,6 +311,12 @@ pub(crate) struct Flags {
           value_parser = clap::value_parser!(u64).range(10..))]
     pub(crate) replication_election_timeout_max_ms: u64,
 
+    /// Log entries after which the nodes compare their states; after a minute they do after fewer. A node that differs from
+    /// the majority serves nobody until it has learnt the state anew.
+    #[arg(long, env = "VAYLIX_REPLICATION_STATE_CHECK_ENTRIES", default_value_t = AGREEMENT_ENTRIES_DEFAULT,
+          value_parser = clap::value_parser!(u64).range(1..), help_heading = CLUSTER)]
+    pub(crate) replication_state_check_entries: u64,
+
     /// Seconds of silence after which status reports call a node stale.
     #[arg(long, env = "VAYLIX_REPLICATION_STALE_AFTER_SECONDS", default_value_t = 15, help_heading = CLUSTER)]
     pub(crate) replication_stale_after_seconds: u64,
@@ -498,6 +526,7 @@ pub(crate) const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 const NETWORK: &str = "Network and sessions";
 const TLS: &str = "TLS";
+const CONTROL: &str = "Control plane";
 const STORAGE: &str = "Storage";
 const ACCESS: &str = "Credentials";
 const AUDIT: &str = "Audit log";
@@ -595,6 +624,12 @@ fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap
     let given = |id: &str| {
         matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
     };
+    for name in ["tls_cert", "tls_key", "tls_client_ca"] {
+        if matches.value_source(name) == Some(ValueSource::CommandLine) && !given("ssl") {
+            let message = format!("--{} needs --ssl", name.replace('_', "-"));
+            return Err(Flags::command().error(ErrorKind::MissingRequiredArgument, message));
+        }
+    }
     let (user_configured, password_configured) = (given("user"), given("password"));
     let flags = Flags::from_arg_matches(&matches)?;
     let role_configured = given("replication_role");
@@ -656,6 +691,8 @@ mod tests {
         let given = parse(&[]).unwrap();
         assert_eq!(given.flags.bind, "127.0.0.1");
         assert_eq!(given.flags.port, 9173);
+        assert_eq!((given.flags.admin_bind.as_str(), given.flags.admin_port), ("127.0.0.1", 9174));
+        assert!(!given.flags.disable_admin && given.flags.metrics_bind.is_none());
         assert_eq!(given.flags.wal_sync, WalSync::Sync);
         assert_eq!(given.flags.data_dir, PathBuf::from("./default.vaylix"));
         assert_eq!(given.flags.snapshot_log_bytes, 256 * 1024 * 1024);

@@ -5,6 +5,7 @@
 //! This is the composition root. It owns no rules: what a setting means is decided by the part it is handed to.
 
 mod cluster;
+mod control;
 mod error;
 mod flags;
 mod kek;
@@ -49,7 +50,17 @@ fn run(given: flags::Given) -> Result<(), ServerError> {
         .enable_all()
         .build()
         .map_err(ServerError::Runtime)?;
-    if runtime.block_on(startup::serve(config))? == Ended::BeforeReady {
+    // Its own thread: probes are answered while the others are busy, and nobody's administration holds up a client.
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control-plane")
+        .enable_all()
+        .build()
+        .map_err(ServerError::Runtime)?;
+    let ended = runtime.block_on(startup::serve(config, control.handle()));
+    // Whatever it still does is of no use to anybody.
+    control.shutdown_background();
+    if ended? == Ended::BeforeReady {
         // Recovery is left where it is, as a crash would leave it: every step of it is made for that.
         runtime.shutdown_background();
     }

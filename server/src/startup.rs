@@ -1,28 +1,31 @@
 //! From settings to a serving node and back to a stopped one.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use vaylix_access::{
     Administrator, Authentication, Certificate, Door, Limits, Lockout, Rate, Report, Secret, Settings, audit,
 };
 use vaylix_consensus::{ClusterConfig, NoPeers, Node, PeerTransport};
+use vaylix_controlplane::Stage;
 use vaylix_dataplane::peers::Transport;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
-use vaylix_dataplane::tls;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
 use vaylix_engine::{BackupDir, Kek};
 use vaylix_proto::Text;
 use vaylix_proto::frame::{Compression, FRAME_LEN_MAX};
+use vaylix_tls as tls;
 
 use crate::cluster::{self, Cluster};
+use crate::control::{self, Bound};
 use crate::error::ServerError;
 use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, ReadConsistency, SECONDS_PER_DAY, WalSync};
 use crate::kek::Source;
@@ -43,7 +46,7 @@ pub(crate) struct Config {
     credentials: Credentials,
     /// What the listener is encrypted with, when it is.
     tls: Option<tls::Files>,
-    /// Whether only this machine reaches the listener.
+    /// Whether only this machine reaches the listeners.
     loopback: bool,
     /// `None` for a node that is alone.
     cluster: Option<Cluster>,
@@ -70,8 +73,8 @@ impl Config {
     pub(crate) fn check(given: Given) -> Result<Self, ServerError> {
         let tls = tls_files(&given.flags)?;
         let cluster = Cluster::check(&given.flags, given.role_configured)?;
-        let loopback = given.flags.bind == "localhost"
-            || given.flags.bind.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        control::check(&given.flags)?;
+        let loopback = control::is_local(&given.flags);
         let credentials = if given.flags.disable_auth {
             Credentials::None
         } else if given.password_configured {
@@ -250,7 +253,7 @@ pub(crate) enum Ended {
 ///
 /// # Errors
 /// The first step that fails, with its stable code. What earlier steps created stays.
-pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
+pub(crate) async fn serve(mut config: Config, control: &Handle) -> Result<Ended, ServerError> {
     config.flags.data_dir =
         std::path::absolute(&config.flags.data_dir).unwrap_or_else(|_| PathBuf::from(&config.flags.data_dir));
     raise_file_limit();
@@ -268,9 +271,10 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     // served only once everything is recovered.
     let socket = bind(&config.flags.bind, config.flags.port).await?;
     let address = socket.local_addr().map_err(|source| BindError::new(&config.flags.bind, source))?;
+    let bound = Bound::bind(&config.flags)?;
 
     let in_cluster = match &config.cluster {
-        Some(cluster) => Some(cluster.config(&config.flags, address)?),
+        Some(cluster) => Some(cluster.config(&config.flags, address, &bound)?),
         None => None,
     };
     let transport: Arc<dyn PeerTransport> = match &config.cluster {
@@ -280,9 +284,13 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
         }
         None => Arc::new(NoPeers),
     };
+    let settings = config.node(kek, in_cluster.clone());
+    let board = settings.progress.clone();
+    let stage = Stage::starting(move || control::replay(&board));
+    let control = bound.serve(control, &stage, keeper.as_ref().map(tls::Keeper::current).as_ref());
     // A long recovery is not waited for.
     let node = tokio::select! {
-        node = Node::start_among(config.node(kek, in_cluster.clone()), transport) => node.map_err(ServerError::Start)?,
+        node = Node::start_among(settings, transport) => node.map_err(ServerError::Start)?,
         signal = signals.stop() => {
             info!(signal, "stopped before the server was ready; the data is as it was, and the next start recovers it");
             return Ok(Ended::BeforeReady);
@@ -313,6 +321,8 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     let lets_default_in = door.lets_the_default_pair_in().await.map_err(|e| ServerError::Open(e.into()))?;
     let tls = keeper.as_ref().map(tls::Keeper::current);
     let certificate = tls.as_ref().map(|tls| tls.borrow().certificate().clone());
+    // Before the log says that the server is ready.
+    stage.serve(door.clone());
     announce(&config, address, &door, lets_default_in, certificate.as_ref());
     // Whoever follows the files says so when the certificate ends soon, also now.
     let following = keeper.zip(certificate).map(|(keeper, certificate)| {
@@ -333,6 +343,8 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     let stop = async move {
         let signal = signals.stop().await;
         info!(signal, "shutdown signal received");
+        // Before anything else, so that whoever balances load sends nobody here any more.
+        stage.stop();
         hand_over(&leading).await;
     };
     let drained = socket.listen(door.clone(), settings).serve(stop).await;
@@ -342,6 +354,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<Ended, ServerError> {
     if let Some(following) = following {
         following.abort();
     }
+    control.stop().await;
     door.close().await;
     // The log is complete whether or not the last snapshot could be taken; a start would only take longer.
     if let Err(error) = node.shutdown().await {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -35,12 +36,15 @@ fn put(server: &Server, name: &str) {
     }
 }
 
+/// For a gibibyte, on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// A session, and the commands on backups.
 struct Client(Connection);
 
 impl Client {
     fn login(server: &Server) -> Self {
-        Self(Connection::login(server.address()).unwrap())
+        Self(Connection::login_within(server.address(), PATIENCE).unwrap())
     }
 
     fn call(&mut self, command: &Command) -> Result<Reply, ErrorReply> {

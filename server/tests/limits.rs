@@ -183,7 +183,7 @@ fn places_are_bounded_and_given_back() {
     // The session that INFO came by has left, or will.
     let mut users: Vec<_> =
         (0..3).map(|_| wait::until("a place", || Connection::login(server.address()).ok())).collect();
-    let refused = Connection::open(server.address()).err().expect("no place is left");
+    let refused = Connection::open(server.address()).expect_err("no place is left");
     assert!(refused.to_string().contains("SRV-013"), "{refused:?}");
     for user in &mut users {
         assert_eq!(user.call(&ping()).unwrap(), pong());

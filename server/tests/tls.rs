@@ -177,6 +177,15 @@ fn what_cannot_be_used_is_refused_at_the_start_and_touches_nothing() {
     refused(&["--ssl", "--tls-cert", &cert], "--ssl needs --tls-cert and --tls-key");
     refused(&["--ssl", "false", "--tls-cert", &cert], "need --ssl");
     assert_eq!(start(&["--tls-cert", &cert]).1, Some(2), "a usage error");
+    let of_a_server = |arguments: &[&str]| {
+        let mut command = Command::new(binary::SERVER.path().unwrap());
+        command.args(arguments).env("VAYLIX_TLS_CERT", &cert).env_remove("VAYLIX_SSL");
+        run(command)
+    };
+    let (said, status) = of_a_server(&["--port", "0", "--data-dir", data_dir.to_str().unwrap()]);
+    assert!(status == Some(1) && said.contains("[SRV-010]") && said.contains("need --ssl"), "{said}");
+    let (said, status) = of_a_server(&["audit", "verify", "--data-dir", data_dir.to_str().unwrap()]);
+    assert!(status == Some(1) && !said.contains("--ssl"), "the tools do not serve: {said}");
     refused(&["--ssl", "--tls-cert", &site.path("gone.pem"), "--tls-key", &key], "gone.pem cannot be read");
     refused(&["--ssl", "--tls-cert", &key, "--tls-key", &key], "server.key contains no certificate");
     refused(&["--ssl", "--tls-cert", &cert, "--tls-key", &cert], "server.pem contains no private key");

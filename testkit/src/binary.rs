@@ -18,7 +18,11 @@ static SERVER_BUILT: OnceLock<PathBuf> = OnceLock::new();
 static CLIENT_BUILT: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates that every program is made of.
-const LIBRARIES: &[&str] = &["proto", "engine", "consensus", "access", "dataplane"];
+const LIBRARIES: &[&str] =
+    &["proto", "engine", "consensus", "access", "tls", "dataplane", "proto/admin", "controlplane"];
+
+/// What code is generated from.
+const DEFINITIONS: &[&str] = &["proto/vaylix", "proto/grpc"];
 
 /// A binary of this workspace.
 #[derive(Debug)]
@@ -76,10 +80,12 @@ impl Program {
 fn is_current(path: &Path, folder: &str) -> bool {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let Ok(built) = path.metadata().and_then(|metadata| metadata.modified()) else { return false };
-    LIBRARIES.iter().chain([&folder]).all(|crate_folder| {
-        let folder = workspace.join(crate_folder);
-        is_older(&folder.join("Cargo.toml"), built) && is_older(&folder.join("src"), built)
-    })
+    let definitions = DEFINITIONS.iter().all(|folder| is_older(&workspace.join(folder), built));
+    definitions
+        && LIBRARIES.iter().chain([&folder]).all(|crate_folder| {
+            let folder = workspace.join(crate_folder);
+            is_older(&folder.join("Cargo.toml"), built) && is_older(&folder.join("src"), built)
+        })
 }
 
 /// Whether nothing at `path` was changed after `built`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,11 +13,15 @@ use vaylix_proto::{Command, Reply};
 
 use crate::network::Network;
 use crate::server::Server;
+use crate::stall::Stall;
 use crate::wait;
 use crate::wire::Connection;
 
-/// How long a node may take to say how it is; a frozen one never does.
+/// How long a node may take to say how it is; one that is stuck may never do.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long it may take to log in for that: passwords are dear, above all when many are checked at once.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many lines of a log are printed when a test fails.
 const LOG_LINES_SHOWN: usize = 40;
@@ -38,6 +43,10 @@ struct Node {
     data_dir: PathBuf,
     flags: Vec<String>,
     server: Option<Server>,
+    /// Frozen, so that it is not asked anything.
+    frozen: bool,
+    /// How the node is asked how it is: a login for every look would keep it from its work.
+    inquiry: Mutex<Option<Connection>>,
     log: Vec<String>,
 }
 
@@ -88,7 +97,14 @@ impl Cluster {
                     own.extend(["--cluster-peers".to_owned(), peers.join(",")]);
                     own.extend(["--cluster-secret-file".to_owned(), secret.display().to_string()]);
                 }
-                Node { data_dir: dir.path().join(name(node)), flags: own, server: None, log: Vec::new() }
+                Node {
+                    data_dir: dir.path().join(name(node)),
+                    flags: own,
+                    server: None,
+                    frozen: false,
+                    inquiry: Mutex::default(),
+                    log: Vec::new(),
+                }
             })
             .collect();
         let mut cluster = Self { network, nodes, dir };
@@ -126,6 +142,12 @@ impl Cluster {
     #[must_use]
     pub fn data_dir(&self, node: usize) -> &Path {
         &self.nodes[node].data_dir
+    }
+
+    /// Where the control plane of a running node is: past the network, which carries what nodes and clients say.
+    #[must_use]
+    pub fn admin_address(&self, node: usize) -> Option<SocketAddr> {
+        self.nodes[node].server.as_ref()?.admin_address()
     }
 
     /// Whether it was started and not stopped since.
@@ -167,10 +189,26 @@ impl Cluster {
     /// # Errors
     /// When it does not run or does not end in time.
     pub fn stop(&mut self, node: usize) -> Result<ExitStatus> {
+        self.ask_to_stop(node)?;
+        self.await_stopped(node)
+    }
+
+    /// Asks a node to stop (SIGTERM).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn ask_to_stop(&mut self, node: usize) -> Result<()> {
+        self.signal(node, "TERM")
+    }
+
+    /// Waits until a node that was asked to stop has.
+    ///
+    /// # Errors
+    /// When it does not run or does not end in time.
+    pub fn await_stopped(&mut self, node: usize) -> Result<ExitStatus> {
         // It may still talk to its peers while it stops.
         let server =
             self.nodes[node].server.as_mut().with_context(|| format!("{} does not run", name(node)))?;
-        server.signal("TERM")?;
         let status = server.wait()?;
         let server = self.take(node)?;
         self.nodes[node].log.extend(server.take_log());
@@ -183,7 +221,9 @@ impl Cluster {
     /// # Errors
     /// When it does not run.
     pub fn freeze(&mut self, node: usize) -> Result<()> {
-        self.signal(node, "STOP")
+        self.signal(node, "STOP")?;
+        self.nodes[node].frozen = true;
+        Ok(())
     }
 
     /// Lets a frozen node go on (SIGCONT).
@@ -191,7 +231,46 @@ impl Cluster {
     /// # Errors
     /// When it does not run.
     pub fn thaw(&mut self, node: usize) -> Result<()> {
-        self.signal(node, "CONT")
+        self.signal(node, "CONT")?;
+        self.nodes[node].frozen = false;
+        Ok(())
+    }
+
+    /// Lets the disk of a node hang, until the result is dropped.
+    ///
+    /// # Errors
+    /// When it does not run, or as [`Stall::begin`].
+    pub fn stall(&mut self, node: usize) -> Result<Stall> {
+        let this = &mut self.nodes[node];
+        this.log.push("--- the disk hangs".to_owned());
+        Stall::begin(this.server.as_ref().with_context(|| format!("{} does not run", name(node)))?.id())
+    }
+
+    /// Has `node` lead, as an operator would: in maintenance mode, which is off again when this returns.
+    ///
+    /// # Errors
+    /// When it does not within `patience`.
+    pub fn promote(&self, node: usize, patience: Duration) -> Result<()> {
+        let at_leader = |command: &Command| {
+            wait::within(&format!("the leader does {command:?}"), patience, || {
+                let server = self.nodes[self.leader()?].server.as_ref()?;
+                let mut connection = Connection::login_within(server.address(), LOGIN_PATIENCE).ok()?;
+                connection.call(command).ok()?.ok()
+            })
+        };
+        at_leader(&Command::MaintenanceOn)?;
+        let promoted = wait::within(&format!("{} leads", name(node)), patience, || {
+            if self.leader()? == node {
+                return Some(());
+            }
+            let server = self.nodes[node].server.as_ref()?;
+            let mut connection = Connection::login_within(server.address(), LOGIN_PATIENCE).ok()?;
+            // Refused until it has heard of the maintenance; the next look tells.
+            drop(connection.call(&Command::PromoteFollower));
+            None
+        });
+        at_leader(&Command::MaintenanceOff)?;
+        promoted
     }
 
     /// Removes everything that a node which does not run has on disk.
@@ -207,19 +286,21 @@ impl Cluster {
     /// What a node says about itself; `None` when it does not answer.
     #[must_use]
     pub fn status(&self, node: usize) -> Option<Status> {
-        let server = self.nodes[node].server.as_ref()?;
-        let ask = || -> Result<Status> {
-            // Not through the network: this is about the node, whoever can reach it.
-            let mut connection = Connection::login_within(server.address(), STATUS_PATIENCE)?;
-            let mut fields = BTreeMap::new();
-            for command in [Command::ShowCluster, Command::Health] {
-                let Reply::Entries(entries) = connection.call(&command)?? else { bail!("no entries") };
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                fields.extend(entries.iter().map(|entry| (entry.name.to_string(), text(&entry.value))));
+        let this = &self.nodes[node];
+        let server = this.server.as_ref().filter(|_| !this.frozen)?;
+        let mut inquiry = this.inquiry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not through the network: this is about the node, whoever can reach it.
+        let mut connection = match inquiry.take() {
+            Some(connection) => connection,
+            None => {
+                let connection = Connection::login_within(server.address(), LOGIN_PATIENCE).ok()?;
+                connection.socket().ok()?.set_read_timeout(Some(STATUS_PATIENCE)).ok()?;
+                connection
             }
-            Ok(Status(fields))
         };
-        ask().ok()
+        let status = ask(&mut connection).ok()?;
+        *inquiry = Some(connection);
+        Some(status)
     }
 
     /// The node that leads: of those that say so and are ready, the one with the highest term.
@@ -274,6 +355,8 @@ impl Cluster {
 
     fn take(&mut self, node: usize) -> Result<Server> {
         self.network.detach(node);
+        self.nodes[node].frozen = false;
+        self.nodes[node].inquiry = Mutex::default();
         self.nodes[node].server.take().with_context(|| format!("{} does not run", name(node)))
     }
 
@@ -311,6 +394,17 @@ impl Drop for Cluster {
             self.keep_logs();
         }
     }
+}
+
+/// Asks a node how it is.
+fn ask(connection: &mut Connection) -> Result<Status> {
+    let mut fields = BTreeMap::new();
+    for command in [Command::ShowCluster, Command::Health] {
+        let Reply::Entries(entries) = connection.call(&command)?? else { bail!("no entries") };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        fields.extend(entries.iter().map(|entry| (entry.name.to_string(), text(&entry.value))));
+    }
+    Ok(Status(fields))
 }
 
 /// A node's id: `n1` is the first.

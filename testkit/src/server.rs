@@ -13,6 +13,12 @@ use crate::process::Process;
 /// The text the server logs once it accepts connections, followed by its address.
 const READY: &str = "listener ready on ";
 
+/// The text the server logs once its control plane accepts connections, which is before it is ready, and the same for the
+/// listener of probes and metrics.
+pub const ADMIN_READY: &str = "control plane ready on ";
+/// See [`ADMIN_READY`].
+pub const METRICS_READY: &str = "probes and metrics ready on ";
+
 /// A running server with a data directory of its own.
 #[derive(Debug)]
 pub struct Server {
@@ -53,6 +59,18 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its control plane listens, if it has one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        named_address(&self.startup_log, ADMIN_READY)
+    }
+
+    /// Where probes and metrics have a listener of their own, if they have.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        named_address(&self.startup_log, METRICS_READY)
     }
 
     /// Its data directory.
@@ -157,7 +175,7 @@ impl Server {
     }
 }
 
-/// The server's command line; without a `--port` among the flags the system chooses one.
+/// The server's command line; without `--port` and `--admin-port` among the flags the system chooses them.
 ///
 /// # Errors
 /// When the binary cannot be found or built.
@@ -165,6 +183,10 @@ pub fn command(data_dir: &Path, flags: &[String]) -> Result<Command> {
     let mut command = Command::new(binary::SERVER.path()?);
     if !flags.iter().any(|flag| flag == "--port") {
         command.arg("--port").arg("0");
+    }
+    // Tests run beside each other.
+    if !flags.iter().any(|flag| flag == "--admin-port" || flag == "--disable-admin") {
+        command.arg("--admin-port").arg("0");
     }
     command.arg("--data-dir").arg(data_dir).args(flags);
     // The surroundings of a test must not configure the server.
@@ -175,6 +197,13 @@ pub fn command(data_dir: &Path, flags: &[String]) -> Result<Command> {
     }
     command.stdin(Stdio::null());
     Ok(command)
+}
+
+/// The address behind this text in one of the lines.
+#[must_use]
+pub fn named_address(log: &[String], text: &str) -> Option<SocketAddr> {
+    let behind = log.iter().find_map(|line| line.split_once(text).map(|(_, rest)| rest))?;
+    behind.split_whitespace().next()?.parse().ok()
 }
 
 fn launch(data_dir: &Path, flags: &[String]) -> Result<(Process, SocketAddr, Vec<String>)> {

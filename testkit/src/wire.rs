@@ -1,5 +1,6 @@
 //! A small blocking speaker of VTP2 for tests that need bytes, threads or raw sockets rather than the client.
 
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -27,6 +28,12 @@ pub struct Connection {
     output: BytesMut,
     sent: u128,
     received: u128,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 impl Connection {

@@ -90,6 +90,11 @@ impl LogStore {
         Ok(hard_state.identity.cluster)
     }
 
+    /// Entries `from..to` by openraft's count, perhaps not all of them.
+    pub(crate) fn entries(&self, from: u64, to: u64) -> Result<Vec<Entry>> {
+        read_piece(&self.wal, from, to)
+    }
+
     fn node(&self) -> u64 {
         self.shared.hard_state.lock().identity.node.get()
     }
@@ -188,7 +193,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.blocking(move |store| {
             let mut hard_state = store.shared.hard_state.lock();
             let next = HardState { vote: Some(vote), ..*hard_state };
-            let store_vote = || next.store(&store.shared.dir, &store.shared.keyring);
+            let store_vote = || {
+                #[cfg(test)]
+                if store.shared.gate.planted.is(crate::planted::Bug::VoteNotStored) {
+                    return Ok(());
+                }
+                next.store(&store.shared.dir, &store.shared.keyring)
+            };
             if let Err(error) = insist(&store.shared.gate, store_vote) {
                 let told = io::Error::other(error.to_string());
                 *store.shared.refusal.lock() = Some(error);

@@ -14,22 +14,29 @@ use vaylix_engine::error::StorageError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
 use vaylix_engine::op::{Batch, Op};
-use vaylix_engine::snapshot::Info;
-use vaylix_engine::state::{Reader, Root, State};
+use vaylix_engine::sequence::Sequence;
+use vaylix_engine::snapshot::{self, Info};
+use vaylix_engine::state::{Outcome, Reader, Root, State};
 use vaylix_engine::wal;
-use vaylix_proto::Code;
+use vaylix_proto::{Code, Reply};
 
 use super::codec::{self, BadRecord, Entry};
 use super::membership::is_sole_voter;
+use super::quarantine::Quarantine;
 use super::snapshot_file::{self, Older};
 use super::{Applied, Image, Member};
 use crate::clock;
 use crate::fatal::no_panic;
 use crate::gate::{Gate, Leadership};
+use crate::limits::OFFER_TIME_MAX;
 use crate::status::{KeyStatus, SnapshotCounts};
 
 /// openraft's description of a snapshot, with our types.
 pub(crate) type Meta = SnapshotMeta<u64, Member>;
+
+/// By this part of the size at which a snapshot is due, the log may grow until its writing has no leisure any more: so
+/// the log stays below twice that size as long as a snapshot in haste is written in the time in which half of it is.
+const LOG_EXCESS_PART: u64 = 2;
 
 pub(crate) struct Machine {
     core: Mutex<Core>,
@@ -55,6 +62,10 @@ pub(crate) struct Machine {
     log_bytes_max: u64,
     /// Wakes whoever takes snapshots.
     pub(crate) snapshot_due: Notify,
+    /// The view that is on its way to a node, or was, and did not arrive.
+    offered: Mutex<Option<Offer>>,
+    /// Whether the state is known to be wrong.
+    pub(crate) quarantine: Quarantine,
 }
 
 struct Core {
@@ -68,6 +79,13 @@ struct Core {
 pub(crate) struct Stored {
     pub(crate) meta: Meta,
     pub(crate) info: Info,
+}
+
+/// A view that is offered to nodes that are too far behind for the log.
+struct Offer {
+    meta: Meta,
+    root: Root,
+    made: Instant,
 }
 
 /// A consistent view of the state with its place in the log.
@@ -101,7 +119,11 @@ impl Machine {
         if let Some(at) = membership.log_id() {
             gate.membership(at.index, is_sole_voter(membership.membership(), node));
         }
+        let quarantine = Quarantine::default();
+        quarantine.marked(state.root().mark());
         Ok(Self {
+            quarantine,
+            offered: Mutex::default(),
             reader: state.reader(),
             core: Mutex::new(Core { state, last_applied, membership }),
             node,
@@ -164,16 +186,24 @@ impl Machine {
 
     /// Applies one committed entry.
     pub(crate) fn apply(&self, entry: &Entry) -> Result<Applied, BadRecord> {
-        no_panic("applying a log entry", || Ok(self.apply_next(entry, codec::batch(entry)?.as_ref())))
+        no_panic("applying a log entry", || Ok(self.apply_next(entry, self.batch(entry)?.as_ref())))
     }
 
     /// The same, unless that may take long: then nothing has happened.
     pub(crate) fn apply_briefly(&self, entry: &Entry) -> Result<Option<Applied>, BadRecord> {
         no_panic("applying a log entry", || {
-            let batch = codec::batch(entry)?;
+            let batch = self.batch(entry)?;
             let is_long = batch.as_ref().is_some_and(|batch| batch.ops.iter().any(Op::visits_many_keys));
             Ok((!is_long).then(|| self.apply_next(entry, batch.as_ref())))
         })
+    }
+
+    /// What the entry holds; nothing for one of openraft's own.
+    fn batch<'e>(&self, entry: &'e Entry) -> Result<Option<Batch<'e>>, BadRecord> {
+        let batch = codec::batch(entry)?;
+        #[cfg(test)]
+        let batch = self.gate.planted.stamp(batch);
+        Ok(batch)
     }
 
     /// `batch` is what the entry holds.
@@ -183,7 +213,11 @@ impl Machine {
         let body_len = codec::body_len(entry);
         let mut core = self.core.lock();
         let outcomes = match (batch, payload) {
-            (Some(batch), _) => core.state.apply(at, batch),
+            (Some(batch), _) => {
+                let outcomes = core.state.apply(at, batch);
+                self.judge(&core, at.get(), batch, &outcomes);
+                outcomes
+            }
             (None, payload) => {
                 core.state.skip(at);
                 if let EntryPayload::Membership(membership) = payload {
@@ -205,14 +239,99 @@ impl Machine {
         Applied(outcomes)
     }
 
+    /// Takes note of what a batch says about the state of the nodes. Whoever was something else than a majority answers
+    /// nobody from here on; the answers to this batch are not given either.
+    fn judge(&self, core: &Core, index: u64, batch: &Batch<'_>, outcomes: &[Outcome]) {
+        for (op, outcome) in batch.ops.iter().zip(outcomes) {
+            match (op, outcome) {
+                (Op::Mark, _) => self.quarantine.marked(core.state.root().mark()),
+                (Op::Check { .. }, Outcome::Reply(Reply::Bool(true))) => self.quarantine.agreed(index),
+                (Op::Check { at, .. }, Outcome::Reply(Reply::Bool(false))) => {
+                    self.diverged(core, index, *at);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn diverged(&self, core: &Core, check_index: u64, marked_index: u64) {
+        if is_sole_voter(core.membership.membership(), self.node) {
+            self.quarantine.noticed();
+            tracing::error!(
+                marked_index,
+                check_index,
+                "the state of this node is not what a majority of its cluster had; nobody is left to learn it from"
+            );
+        } else if self.quarantine.impose(check_index) {
+            self.gate.quarantine(true);
+            tracing::error!(
+                marked_index,
+                check_index,
+                "the state of this node is not what a majority of the nodes had: it serves nobody until it has learnt it \
+                 anew from the leader"
+            );
+        }
+    }
+
+    /// Puts a state in the place of the one that is known to be wrong: that of the leader, at an entry that is applied
+    /// here too, and what `log` has behind it. Durable on return. Log, vote and membership stay what they are.
+    ///
+    /// `log` reads entries by their openraft numbers, from the first up to before the second; it may return fewer.
+    pub(crate) fn relearn(
+        &self,
+        root: Root,
+        log: impl Fn(u64, u64) -> Result<Vec<Entry>, openraft::StorageError<u64>>,
+    ) -> Result<(), RelearnError> {
+        let mut state = State::from_root(root);
+        loop {
+            catch_up(&mut state, self.applied_record_index(), &log)?;
+            let mut core = self.core.lock();
+            let applied = core.last_applied.map_or(0, |id| codec::record_id(&id).index);
+            let learnt = state.applied().map_or(0, Sequence::get);
+            // While this is done nothing else is applied, so not much may be left to do.
+            if applied.saturating_sub(learnt) <= RELEARNED_AT_ONCE_MAX {
+                catch_up(&mut state, applied, &log)?;
+                core.state.replace(state.root());
+                self.quarantine.marked(state.root().mark());
+                break;
+            }
+        }
+        // What is on disk, or kept for restores, may be wrong as well.
+        let view = self.view().expect("something is applied, or there was nothing to learn");
+        self.write_over(&view)?;
+        self.lift_quarantine();
+        Ok(())
+    }
+
+    /// Makes a view the only snapshot on disk, whatever is there.
+    fn write_over(&self, view: &View) -> Result<(), StorageError> {
+        let _storing = self.storing.lock();
+        let written = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root, Older::Replaced);
+        let info = written.inspect_err(|_| self.count_failed_snapshot())?;
+        self.counts.lock().taken += 1;
+        self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
+        *self.stored.lock() = Some(Stored { meta: view.meta.clone(), info });
+        let doubtful: Vec<_> =
+            snapshot::list(&self.dir)?.older.into_iter().map(|listed| listed.path).collect();
+        snapshot::remove_older(&self.dir, &doubtful)
+    }
+
+    fn lift_quarantine(&self) {
+        if self.quarantine.lift() {
+            self.gate.quarantine(false);
+            tracing::info!("this node has learnt the state of its cluster anew and serves again");
+        }
+    }
+
     /// Whether enough has been applied since the stored snapshot to take the next one.
     pub(crate) fn is_snapshot_due(&self) -> bool {
         self.log_bytes_since_snapshot() >= self.log_bytes_max
     }
 
-    /// Whether the next snapshot has been due for so long that the log grows faster than it is let go of.
-    pub(crate) fn is_snapshot_overdue(&self) -> bool {
-        self.log_bytes_since_snapshot() >= self.log_bytes_max.saturating_add(self.log_bytes_max / 8)
+    /// How much leisure the writing of a snapshot has, from 1 to 0: the less, the more the log has grown beyond the size
+    /// at which a snapshot is due.
+    pub(crate) fn leisure(&self) -> f64 {
+        leisure(self.log_bytes_since_snapshot(), self.log_bytes_max)
     }
 
     /// Whether the stored snapshot covers this record and is sealed under the active key: then there is nothing to gain
@@ -259,6 +378,41 @@ impl Machine {
         })
     }
 
+    /// The view that is sent to nodes that are too far behind for the log, whose first record is, or would be,
+    /// `log_begins`: the same for a while, so that what has arrived of it need not be sent again.
+    pub(crate) fn offer(&self, log_begins: u64) -> Option<openraft::Snapshot<super::TypeConfig>> {
+        let mut offered = self.offered.lock();
+        let is_of_use = |offer: &Offer| {
+            offer.made.elapsed() < OFFER_TIME_MAX && record_index(&offer.meta) + 1 >= log_begins
+        };
+        offered.take_if(|offer| !is_of_use(offer));
+        match &*offered {
+            Some(Offer { meta, root, .. }) => {
+                let snapshot = Box::new(Image(Some(root.clone())));
+                Some(openraft::Snapshot { meta: meta.clone(), snapshot })
+            }
+            None => self.view().map(View::into_snapshot),
+        }
+    }
+
+    /// A view is about to be sent: until it has arrived it is what others are offered.
+    pub(crate) fn offered(&self, snapshot: &openraft::Snapshot<super::TypeConfig>) {
+        let mut offered = self.offered.lock();
+        if let (None, Some(root)) = (&*offered, &snapshot.snapshot.0) {
+            *offered = Some(Offer { meta: snapshot.meta.clone(), root: root.clone(), made: Instant::now() });
+        }
+    }
+
+    /// What was offered has arrived, or nobody is to get it any more.
+    pub(crate) fn withdraw_offer(&self) {
+        *self.offered.lock() = None;
+    }
+
+    /// Lets go of an offer that is too old to be of use: it keeps what has been replaced since in memory.
+    pub(crate) fn forget_old_offer(&self) {
+        self.offered.lock().take_if(|offer| offer.made.elapsed() >= OFFER_TIME_MAX);
+    }
+
     /// The snapshot on disk.
     pub(crate) fn stored(&self) -> Option<Stored> {
         self.stored.lock().clone()
@@ -267,26 +421,21 @@ impl Machine {
     /// Makes a view the snapshot on disk, unless that is newer, or as new and sealed under the active key. Blocks until it
     /// is durable.
     pub(crate) fn store(&self, view: &View) -> Result<Stored, StorageError> {
-        Ok(self.store_while(view, || true)?.expect("nobody told it to stop"))
+        self.store_breathing(view, || ())
     }
 
-    /// The same, as long as `go_on` says so; `None` when it said no.
-    pub(crate) fn store_while(
-        &self,
-        view: &View,
-        go_on: impl Fn() -> bool,
-    ) -> Result<Option<Stored>, StorageError> {
+    /// The same; calls `breathe` again and again, which may take its time.
+    pub(crate) fn store_breathing(&self, view: &View, breathe: impl Fn()) -> Result<Stored, StorageError> {
         let _storing = self.storing.lock();
         if let Some(stored) = self.stored()
             && (stored.meta.last_log_id > view.meta.last_log_id || self.is_stored(view.record_index()))
         {
-            return Ok(Some(stored));
+            return Ok(stored);
         }
         let begun = Instant::now();
-        let written =
-            snapshot_file::write_while(&self.dir, &self.keyring, &view.meta, &view.root, self.older, go_on)
-                .inspect_err(|_| self.count_failed_snapshot())?;
-        let Some(info) = written else { return Ok(None) };
+        let (meta, root) = (&view.meta, &view.root);
+        let info = snapshot_file::write_breathing(&self.dir, &self.keyring, meta, root, self.older, breathe)
+            .inspect_err(|_| self.count_failed_snapshot())?;
         {
             let mut counts = self.counts.lock();
             counts.taken += 1;
@@ -295,7 +444,7 @@ impl Machine {
         self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
         let stored = Stored { meta: view.meta.clone(), info };
         *self.stored.lock() = Some(stored.clone());
-        Ok(Some(stored))
+        Ok(stored)
     }
 
     /// Replaces the state with one received from the leader, on disk first.
@@ -317,7 +466,69 @@ impl Machine {
         if let Some(at) = core.membership.log_id() {
             self.gate.membership(at.index, is_sole_voter(core.membership.membership(), self.node));
         }
+        self.quarantine.marked(core.state.root().mark());
+        drop(core);
+        self.lift_quarantine();
         Ok(())
+    }
+}
+
+/// Why a state was not learnt anew. The node stays in quarantine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelearnError {
+    /// It was not stored.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The log behind it could not be read.
+    #[error("the log behind it cannot be read: {0}")]
+    Log(#[from] openraft::StorageError<u64>),
+    /// An entry makes no sense.
+    #[error(transparent)]
+    Unreadable(#[from] BadRecord),
+    /// The log does not reach back to it.
+    #[error("it ends with entry {learnt}, and the log here does not have the one after it")]
+    Gap {
+        /// The last entry of the state.
+        learnt: u64,
+    },
+    /// A check in the log finds this one wrong too.
+    #[error("it is not what a majority had either, says entry {0}")]
+    Diverged(u64),
+}
+
+/// Entries that may be applied to a state that is learnt anew while nothing else is.
+const RELEARNED_AT_ONCE_MAX: u64 = 64;
+
+/// Applies what the log has behind `state`, up to a record.
+fn catch_up(
+    state: &mut State,
+    up_to: u64,
+    log: &impl Fn(u64, u64) -> Result<Vec<Entry>, openraft::StorageError<u64>>,
+) -> Result<(), RelearnError> {
+    loop {
+        let learnt = state.applied().map_or(0, Sequence::get);
+        if learnt >= up_to {
+            return Ok(());
+        }
+        // openraft's number of the next entry is that of the last one here.
+        let entries = log(learnt, up_to)?;
+        if entries.first().is_none_or(|entry| codec::sequence(entry.log_id.index).get() != learnt + 1) {
+            return Err(RelearnError::Gap { learnt });
+        }
+        for entry in &entries {
+            let at = codec::sequence(entry.log_id.index);
+            let Some(batch) = codec::batch(entry)? else {
+                state.skip(at);
+                continue;
+            };
+            let outcomes = state.apply(at, &batch);
+            let is_wrong = |(op, outcome): (&Op<'_>, &Outcome)| {
+                matches!(op, Op::Check { .. }) && *outcome == Outcome::Reply(Reply::Bool(false))
+            };
+            if batch.ops.iter().zip(&outcomes).any(is_wrong) {
+                return Err(RelearnError::Diverged(at.get()));
+            }
+        }
     }
 }
 
@@ -343,3 +554,13 @@ impl View {
 fn record_index(meta: &Meta) -> u64 {
     meta.last_log_id.map_or(0, |id| codec::record_id(&id).index)
 }
+
+/// See [`Machine::leisure`].
+#[allow(clippy::cast_precision_loss, reason = "it is a matter of degree")]
+fn leisure(log_bytes: u64, due_bytes: u64) -> f64 {
+    let excess = log_bytes.saturating_sub(due_bytes) as f64;
+    (1.0 - excess / (due_bytes / LOG_EXCESS_PART).max(1) as f64).max(0.0)
+}
+
+#[cfg(test)]
+mod tests;

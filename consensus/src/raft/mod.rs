@@ -17,6 +17,7 @@ mod membership;
 pub(crate) mod network;
 pub(crate) mod office;
 pub(crate) mod offline;
+pub(crate) mod quarantine;
 mod snapshot_file;
 pub(crate) mod start;
 pub(crate) mod state_machine;

@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::error::{
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cluster::{Ballot, send_snapshot};
+use super::machine::Machine;
 use super::{Member, TypeConfig};
 use crate::identity::NodeId;
 use crate::transport::{self, Peer, PeerCall, PeerTransport};
@@ -26,12 +28,38 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// Makes one [`Link`] per peer.
-pub(crate) struct Network(pub(crate) Arc<dyn PeerTransport>);
+pub(crate) struct Network {
+    pub(crate) transport: Arc<dyn PeerTransport>,
+    pub(crate) appends: Arc<Appends>,
+    pub(crate) machine: Arc<Machine>,
+}
+
+/// What became of the calls with log entries since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Appends {
+    pub(crate) failed: AtomicU64,
+    pub(crate) answered: AtomicU64,
+    pub(crate) micros: AtomicU64,
+}
+
+impl Appends {
+    fn count(&self, was_answered: bool, took: Duration) {
+        if was_answered {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.answered.fetch_add(1, Ordering::Relaxed);
+            self.micros.fetch_add(micros, Ordering::Relaxed);
+        } else {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
 
 /// The way to one peer.
 pub(crate) struct Link {
     transport: Arc<dyn PeerTransport>,
     peer: Peer,
+    appends: Arc<Appends>,
+    machine: Arc<Machine>,
 }
 
 type CallError = RPCError<u64, Member, RaftError<u64>>;
@@ -41,7 +69,13 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Link {
         let id = NodeId::new(target).expect("no node is ever given the id 0");
-        Link { transport: self.0.clone(), peer: Peer { node: Some(id), address: node.addr.clone() } }
+        let peer = Peer { node: Some(id), address: node.addr.clone() };
+        Link {
+            transport: self.transport.clone(),
+            peer,
+            appends: self.appends.clone(),
+            machine: self.machine.clone(),
+        }
     }
 }
 
@@ -71,7 +105,13 @@ impl RaftNetwork<TypeConfig> for Link {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, CallError> {
-        self.call(PeerCall::Append, &request, &option).await
+        if request.entries.is_empty() {
+            return self.call(PeerCall::Append, &request, &option).await;
+        }
+        let sent = Instant::now();
+        let answer = self.call(PeerCall::Append, &request, &option).await;
+        self.appends.count(answer.is_ok(), sent.elapsed());
+        answer
     }
 
     async fn vote(
@@ -89,7 +129,12 @@ impl RaftNetwork<TypeConfig> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        send_snapshot(&self.transport, &self.peer, vote, snapshot, cancel).await
+        self.machine.offered(&snapshot);
+        let sent = send_snapshot(&self.transport, &self.peer, vote, snapshot, cancel).await;
+        if sent.is_ok() {
+            self.machine.withdraw_offer();
+        }
+        sent
     }
 
     fn backoff(&self) -> Backoff {

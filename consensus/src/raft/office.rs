@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use openraft::ServerState;
-use openraft::error::{ClientWriteError, Fatal, ForwardToLeader};
+#[cfg(test)]
+use openraft::error::ForwardToLeader;
+use openraft::error::{ClientWriteError, Fatal};
 use tokio::time::timeout;
 use vaylix_engine::state::Outcome;
 
@@ -26,6 +28,8 @@ pub(crate) struct Office {
     pub(crate) last_index: u64,
     pub(crate) applied_index: u64,
     pub(crate) voters: usize,
+    /// The entry that the newest membership came with.
+    pub(crate) membership_index: u64,
     pub(crate) members: Vec<OfficeMember>,
     /// Whom the last vote was given to.
     pub(crate) voted_for: Option<NodeId>,
@@ -56,6 +60,7 @@ pub(crate) fn office(raft: &Raft) -> Office {
         last_index: metrics.last_log_index.map_or(0, |index| codec::sequence(index).get()),
         applied_index: metrics.last_applied.map_or(0, |id| codec::sequence(id.index).get()),
         voters: metrics.membership_config.membership().voter_ids().count(),
+        membership_index: metrics.membership_config.log_id().map_or(0, |id| codec::sequence(id.index).get()),
         members: members(&metrics),
         voted_for: NodeId::new(metrics.vote.leader_id.node_id),
     }
@@ -96,11 +101,10 @@ pub(crate) async fn propose(raft: &Raft, body: EntryBody) -> Result<(u64, Vec<Ou
     let written = raft.client_write_ff(body).await.map_err(|_stopped| ProposeError::Closed)?;
     match written.await {
         Ok(Ok(response)) => Ok((codec::sequence(response.log_id.index).get(), response.data.0)),
-        // Either it was never appended, or it was cut off the log by a new leader: it did not happen.
-        Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
-            Err(ProposeError::NotLeader { leader: leader_hint(forward) })
-        }
-        Ok(Err(ClientWriteError::ChangeMembershipError(_))) | Err(_) => Err(ProposeError::OutcomeUnknown),
+        // Perhaps it was never appended. But perhaps a new leader has cut it off the log here while another node still has
+        // it: should that one lead next, the entry is committed after all.
+        Ok(Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::ChangeMembershipError(_)))
+        | Err(_) => Err(ProposeError::OutcomeUnknown),
     }
 }
 
@@ -121,6 +125,7 @@ pub(crate) async fn confirm_leadership(raft: &Raft) -> Result<(), crate::error::
     }
 }
 
+#[cfg(test)]
 fn leader_hint(forward: ForwardToLeader<u64, Member>) -> Option<LeaderHint> {
     hint(forward.leader_id?, forward.leader_node)
 }

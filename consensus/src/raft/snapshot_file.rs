@@ -39,52 +39,40 @@ pub(crate) fn write(
     root: &Root,
     older: Older,
 ) -> Result<Info, StorageError> {
-    let written = write_while(dir, keyring, meta, root, older, || true)?;
-    Ok(written.expect("nobody told it to stop"))
+    write_breathing(dir, keyring, meta, root, older, || ())
 }
 
-/// The same, as long as `go_on` says so: it is asked again and again. `None` when it said no; then the old snapshot is
-/// there.
-pub(crate) fn write_while(
+/// The same; calls `breathe` again and again, which may take its time.
+pub(crate) fn write_breathing(
     dir: &DataDir,
     keyring: &Keyring,
     meta: &Meta,
     root: &Root,
     older: Older,
-    go_on: impl Fn() -> bool,
-) -> Result<Option<Info>, StorageError> {
+    breathe: impl Fn(),
+) -> Result<Info, StorageError> {
     let last_log = meta.last_log_id.expect("a snapshot is of something applied");
     let label = Label { last_log, membership: meta.last_membership.clone() };
     let label = rmp_serde::to_vec_named(&label)
         .expect("numbers and strings encode, and memory does not refuse to be written");
     let head = Head { last: Some(codec::record_id(&last_log)), time_ms: clock::now_ms(), meta: label };
-    let mut was_stopped = false;
-    let body =
-        |sink: &mut dyn Write| root.encode(&mut Stoppable { sink, go_on, was_stopped: &mut was_stopped });
-    let written = match older {
+    let body = |sink: &mut dyn Write| root.encode(&mut Breathing { sink, breathe });
+    match older {
         Older::Kept => snapshot::write_keeping(dir, keyring, &head, body),
         Older::Replaced => snapshot::write(dir, keyring, &head, body),
-    };
-    match written {
-        Err(_stopped) if was_stopped => Ok(None),
-        written => written.map(Some),
     }
 }
 
-/// Refuses to write on when it is told to stop.
-struct Stoppable<'a, G> {
+/// Breathes between writing.
+struct Breathing<'a, B> {
     sink: &'a mut dyn Write,
-    go_on: G,
-    was_stopped: &'a mut bool,
+    breathe: B,
 }
 
-impl<G: Fn() -> bool> Write for Stoppable<'_, G> {
+impl<B: Fn()> Write for Breathing<'_, B> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if (self.go_on)() {
-            return self.sink.write(bytes);
-        }
-        *self.was_stopped = true;
-        Err(io::Error::other("stopped"))
+        (self.breathe)();
+        self.sink.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

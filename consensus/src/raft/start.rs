@@ -8,7 +8,7 @@ use openraft::SnapshotPolicy;
 use vaylix_engine::error::StorageError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
-use vaylix_engine::progress::Progress;
+use vaylix_engine::progress::{Board, Progress};
 use vaylix_engine::snapshot;
 use vaylix_engine::wal::{self, Wal};
 use vaylix_proto::Code;
@@ -18,7 +18,7 @@ use super::hard_state::HardState;
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::membership::is_sole_voter;
-use super::network::Network;
+use super::network::{Appends, Network};
 use super::office::stopped;
 use super::snapshot_file::Older;
 use super::state_machine::StateMachine;
@@ -42,6 +42,7 @@ pub(crate) struct Started {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) log_store: LogStore,
     pub(crate) recovery: Recovery,
+    pub(crate) appends: Arc<Appends>,
 }
 
 /// What is on disk, recovered.
@@ -66,12 +67,13 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
     let Opened { dir, keyring, wal, hard_state, gate, machine, mut recovery } = opened;
     let node = hard_state.identity.node.get();
     let log_store = LogStore::new(dir.clone(), keyring.clone(), wal.clone(), hard_state, gate.clone());
-    let state_machine = StateMachine::new(machine.clone());
+    let state_machine = StateMachine::new(machine.clone(), wal.clone());
     let raft_config = Arc::new(match &config.cluster {
         Some(_) => member_config(config.timing),
         None => raft_config(config.timing),
     });
-    let network = Network(transport);
+    let appends = Arc::<Appends>::default();
+    let network = Network { transport, appends: appends.clone(), machine: machine.clone() };
     let raft =
         Raft::new(node, raft_config, network, log_store.clone(), state_machine).await.map_err(consensus)?;
     let office = take_office(&raft, node, &machine, &gate, config.cluster.is_some());
@@ -81,7 +83,7 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
     // Until here a failed sync is a failed start.
     dir.on_failed_sync(config.wal.on_fatal.clone());
     recovery.duration = started_at.elapsed();
-    Ok(Started { raft, machine, gate, wal, dir, keyring, log_store, recovery })
+    Ok(Started { raft, machine, gate, wal, dir, keyring, log_store, recovery, appends })
 }
 
 /// Founds the cluster of a fresh node; elects the only voter of a cluster.
@@ -144,11 +146,10 @@ fn raft_config(timing: Timing) -> openraft::Config {
 /// The same for a node of a cluster, where elections and heartbeats are driven from outside (see [`super::cluster`]).
 ///
 /// What openraft calls the heartbeat interval bounds how long it waits for an append here, and how often it looks after
-/// its own affairs. What it calls the election time is how long a voter that hears a leader refuses its vote to others:
-/// a little less than the shortest silence after which anybody asks for it.
+/// its own affairs. What it calls the election time is the [lease](Timing::lease).
 fn member_config(timing: Timing) -> openraft::Config {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let lease = (millis(timing.election_min) * 3 / 4).max(2);
+    let lease = millis(timing.lease());
     openraft::Config {
         heartbeat_interval: millis(APPEND_TIME_MAX),
         election_timeout_min: lease - 1,
@@ -159,6 +160,8 @@ fn member_config(timing: Timing) -> openraft::Config {
 }
 
 fn open(config: Config) -> Result<Opened, StartError> {
+    let board = config.progress.clone();
+    board.begin("opening the data directory");
     let dir = DataDir::open_or_create(&config.data_dir)?;
     let keyring = Arc::new(Keyring::open_or_create_with(&dir, config.kek, clock::now_ms())?);
     match keyring.kek_id() {
@@ -189,8 +192,10 @@ fn open(config: Config) -> Result<Opened, StartError> {
     }
     let log_bytes_max = config.snapshot_log_bytes.unwrap_or(u64::MAX);
     let older = if config.pitr.keeps_any() { Older::Kept } else { Older::Replaced };
+    board.begin("loading the snapshot");
     let machine = Machine::recover(node, gate.clone(), dir.clone(), keyring.clone(), older, log_bytes_max)?;
     let snapshot_index = machine.applied_record_index();
+    board.begin("reading the log");
     let (wal, found) = Wal::open_if(&dir, config.wal, keyring.clone(), covered, |found| {
         if stored.is_none() {
             require_fresh(&dir, found)?;
@@ -201,7 +206,7 @@ fn open(config: Config) -> Result<Opened, StartError> {
         hard_state.store(&dir, &keyring)?;
         tracing::info!(node = %hard_state.identity.node, cluster = %hard_state.identity.cluster, "new node");
     }
-    replay(&wal, &machine, &dir, &found)?;
+    replay(&wal, &machine, &dir, &found, &board)?;
     let recovery = Recovery {
         duration: Duration::ZERO,
         snapshot_index,
@@ -241,7 +246,13 @@ fn require_connection(dir: &DataDir, found: &wal::Recovery, applied: u64) -> Res
 /// Applies what the log has beyond the snapshot, as long as this node alone decided it: everything in the log
 /// of an only voter is committed. From the first entry on that others had a say in, the log waits for the
 /// leader to tell what is.
-fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) -> Result<(), StorageError> {
+fn replay(
+    wal: &Wal,
+    machine: &Machine,
+    dir: &DataDir,
+    found: &wal::Recovery,
+    board: &Board,
+) -> Result<(), StorageError> {
     let applied = machine.applied_record_index();
     let Some(last) = found.last.map(|last| last.index) else { return Ok(()) };
     if last < applied {
@@ -252,7 +263,7 @@ fn replay(wal: &Wal, machine: &Machine, dir: &DataDir, found: &wal::Recovery) ->
         );
     }
     let mut next = applied + 1;
-    let mut progress = Progress::entries("replaying the log", (last + 1).saturating_sub(next));
+    let mut progress = Progress::entries("replaying the log", (last + 1).saturating_sub(next)).on(board);
     while next <= last {
         for record in wal.read(next, last + 1, LOG_READ_BYTES_MAX)? {
             let entry = codec::to_entry(record).map_err(|error| unreadable(dir, error))?;
@@ -296,7 +307,9 @@ mod tests {
         config.wal.prezero = false;
         let node = Node::start(config.clone()).await.unwrap();
         let set = Command::Set { key: "k".into(), value: "v".into(), options: SetOptions::default() };
-        node.propose(Proposal { access_revision: 0, payload: Payload::Command(set) }).await.unwrap();
+        node.propose(Proposal { caller: 0, access_revision: 0, payload: Payload::Command(set) })
+            .await
+            .unwrap();
         let applied = node.status().applied_index;
         node.shutdown().await.unwrap();
 
@@ -306,10 +319,11 @@ mod tests {
         assert!(!gate.is_open(), "but not that nobody else leads");
 
         let node = hard_state.identity.node.get();
+        let state_machine = StateMachine::new(machine.clone(), wal.clone());
         let log_store = LogStore::new(dir, keyring, wal, hard_state, gate.clone());
         let raft_config = openraft::Config { enable_elect: false, ..raft_config(config.timing) };
-        let network = Network(Arc::new(NoPeers));
-        let state_machine = StateMachine::new(machine.clone());
+        let network =
+            Network { transport: Arc::new(NoPeers), appends: Arc::default(), machine: machine.clone() };
         let raft = Raft::new(node, Arc::new(raft_config), network, log_store, state_machine).await.unwrap();
         assert_eq!(confirm_leadership(&raft).await, Err(ReadError::NotLeader { leader: None }));
         assert_eq!(raft.metrics().borrow().state, ServerState::Follower);

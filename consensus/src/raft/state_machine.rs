@@ -1,7 +1,8 @@
 //! openraft's state machine: a thin view of the [`Machine`].
 //!
-//! What openraft calls the current snapshot is the state as it is now, as an O(1) view: it is at least as new
-//! as the one on disk, costs nothing to take, and is encoded only while it is being sent.
+//! What openraft calls the current snapshot is the state as it is now, or was when it was first sent to a node that has
+//! not got all of it yet, as an O(1) view: it is as new as the log that is left needs it to be, costs nothing to take, and
+//! is encoded only while it is being sent.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use openraft::{
     EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageError, StoredMembership,
 };
 use parking_lot::Mutex;
+use vaylix_engine::wal::Wal;
 
 use super::codec::{self, Entry};
 use super::machine::{Machine, Meta};
@@ -18,6 +20,7 @@ use crate::limits::APPLY_INLINE_BYTES_MAX;
 
 pub(crate) struct StateMachine {
     machine: Arc<Machine>,
+    wal: Wal,
     /// The last snapshot openraft was told of.
     announced: Arc<Mutex<Option<LogId<u64>>>>,
 }
@@ -25,9 +28,9 @@ pub(crate) struct StateMachine {
 type Result<T> = std::result::Result<T, StorageError<u64>>;
 
 impl StateMachine {
-    pub(crate) fn new(machine: Arc<Machine>) -> Self {
+    pub(crate) fn new(machine: Arc<Machine>, wal: Wal) -> Self {
         let announced = machine.stored().and_then(|stored| stored.meta.last_log_id);
-        Self { machine, announced: Arc::new(Mutex::new(announced)) }
+        Self { machine, wal, announced: Arc::new(Mutex::new(announced)) }
     }
 }
 
@@ -88,7 +91,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>> {
-        Ok(self.machine.view().map(super::machine::View::into_snapshot))
+        Ok(self.machine.offer(self.wal.purged().map_or(0, |purged| purged.index + 1)))
     }
 }
 

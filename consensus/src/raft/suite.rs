@@ -3,13 +3,11 @@
 use std::fmt::Debug;
 use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{
-    CommittedLeaderId, EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError,
-    StoredMembership, Vote,
+    EntryPayload, LogId, OptionalSend, RaftLogReader, Snapshot, StorageError, StoredMembership, Vote,
 };
 use tempfile::TempDir;
 use vaylix_engine::keyring::Keyring;
@@ -61,7 +59,8 @@ impl StoreBuilder<TypeConfig, Unpurged, Gapless, TempDir> for InTempDir {
         let gate = Arc::new(Gate::new(NODE));
         let log_store = store.log_store(gate.clone());
         let machine = Machine::recover(NODE, gate, store.dir, store.keyring, Older::Kept, u64::MAX).unwrap();
-        Ok((temp, Unpurged(log_store), Gapless { inner: StateMachine::new(Arc::new(machine)), next: 0 }))
+        let state_machine = StateMachine::new(Arc::new(machine), store.wal);
+        Ok((temp, Unpurged(log_store), Gapless { inner: state_machine, next: 0 }))
     }
 }
 
@@ -196,34 +195,4 @@ async fn the_own_vote_is_read_back_uncommitted_and_anothers_as_it_was() {
     assert_eq!(log_store.read_vote().await.unwrap(), Some(Vote::new(3, NODE)), "after a restart");
     log_store.save_vote(&Vote::new_committed(4, NODE + 1)).await.unwrap();
     assert_eq!(log_store.read_vote().await.unwrap(), Some(Vote::new_committed(4, NODE + 1)));
-}
-
-#[tokio::test]
-async fn a_snapshot_that_is_told_to_stop_leaves_the_one_before_it() {
-    let temp = TempDir::new().unwrap();
-    let Store { dir, keyring, .. } = Store::open(&temp);
-    let gate = Arc::new(Gate::new(NODE));
-    let machine =
-        Arc::new(Machine::recover(NODE, gate, dir.clone(), keyring, Older::Replaced, u64::MAX).unwrap());
-    let mut state_machine = StateMachine::new(machine.clone());
-    let mut apply = async |index| {
-        let log_id = LogId::new(CommittedLeaderId::new(1, NODE), index);
-        state_machine.apply([Entry { log_id, payload: EntryPayload::Blank }]).await.unwrap();
-        machine.view().unwrap()
-    };
-    let first = machine.store(&apply(0).await).unwrap().record_index();
-    let second = apply(1).await;
-    let before = std::fs::read(dir.snapshot()).unwrap();
-    // Stopped at once, and in the middle.
-    for patience in [0, 3] {
-        let asked = AtomicUsize::new(0);
-        let go_on = || asked.fetch_add(1, Ordering::Relaxed) < patience;
-        assert!(machine.store_while(&second, go_on).unwrap().is_none());
-        assert_eq!(machine.stored().unwrap().record_index(), first);
-        assert_eq!(std::fs::read(dir.snapshot()).unwrap(), before);
-        assert!(!temp.path().join("snapshot.bin.tmp").exists());
-    }
-    assert_eq!(machine.snapshot_counts().failed, 0, "it was not a failure");
-    let stored = machine.store_while(&second, || true).unwrap().unwrap();
-    assert_eq!(stored.record_index(), second.record_index());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use vaylix_access::peers::{Desk, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
+use vaylix_access::peers::{Connections, Desk, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
 use vaylix_proto::frame::Compression;
 
 use super::line::Line;
 use super::{CONNECT_TIME_MAX, ClusterSecret, Lane, PAUSE_MAX, PAUSE_MIN, STALL_MAX, opcode};
 use crate::client::system_roots;
-use crate::tls::{Current, Material};
+use vaylix_tls::{Current, Material};
 
 /// Connections to peers over TCP.
 ///
@@ -34,6 +35,8 @@ pub struct Transport {
     routes: Mutex<HashMap<(Peer, Lane), Arc<Route>>>,
     /// Counts how often each peer has been lost.
     losses: Mutex<HashMap<Peer, watch::Sender<u64>>>,
+    opened: AtomicU64,
+    reopened: AtomicU64,
 }
 
 /// The way to one peer on one lane.
@@ -41,6 +44,8 @@ pub struct Transport {
 struct Route {
     line: tokio::sync::Mutex<Option<Arc<Line>>>,
     pause: Mutex<Pause>,
+    /// Whether there ever was a connection.
+    was_open: AtomicBool,
 }
 
 #[derive(Default)]
@@ -62,6 +67,8 @@ impl Transport {
             desk: OnceLock::new(),
             routes: Mutex::default(),
             losses: Mutex::default(),
+            opened: AtomicU64::new(0),
+            reopened: AtomicU64::new(0),
         }
     }
 
@@ -103,6 +110,10 @@ impl Transport {
         match opened {
             Ok(opened) => {
                 route.pause.lock().end();
+                self.opened.fetch_add(1, Ordering::Relaxed);
+                if route.was_open.swap(true, Ordering::Relaxed) {
+                    self.reopened.fetch_add(1, Ordering::Relaxed);
+                }
                 tracing::debug!(target: "server.peers", address = %peer.address, ?lane, "connected to a peer");
                 let opened = Arc::new(opened);
                 *line = Some(Arc::clone(&opened));
@@ -165,6 +176,13 @@ impl Transport {
 impl PeerTransport for Transport {
     fn call<'a>(&'a self, peer: &'a Peer, call: PeerCall, body: Bytes, timeout: Duration) -> PeerAnswer<'a> {
         Box::pin(self.deliver(peer, call, body, timeout))
+    }
+
+    fn connections(&self) -> Connections {
+        Connections {
+            opened: self.opened.load(Ordering::Relaxed),
+            reopened: self.reopened.load(Ordering::Relaxed),
+        }
     }
 
     fn introduce(&self, desk: Desk) {

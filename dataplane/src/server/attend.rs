@@ -22,7 +22,7 @@ use super::connection::{Connection, End};
 use super::handshake::{self, Failed};
 use super::registry::Member;
 use super::settings::Settings;
-use crate::tls::Current;
+use vaylix_tls::Current;
 
 /// What all connections share.
 pub(crate) struct Server {

@@ -6,7 +6,7 @@ use vaylix_access::peers::Desk;
 use vaylix_proto::frame::FRAME_LEN_MAX;
 
 use crate::peers::ClusterSecret;
-use crate::tls::Current;
+use vaylix_tls::Current;
 
 /// How the listener treats its connections. The limits on requests are the door's.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use vaylix_access::Metric;
 use vaylix_dataplane::client::{Config, Connection, Credentials, TlsOptions};
 use vaylix_dataplane::server::Settings;
-use vaylix_dataplane::tls::{Files, Keeper};
 use vaylix_proto::{Command, Reply};
+use vaylix_tls::{Files, Keeper};
 
 use crate::support::{Client, Options, PASSWORD, Server, command, plain_hello, soon, value};
 

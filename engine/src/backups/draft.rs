@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::atomic::AtomicBool;
 
 use rustix::io::Errno;
 
 use super::leftovers::Prepared;
 use super::place::Place;
-use super::{BackupError, Watch, check_stop};
+use super::{BackupError, GoOn, Watch, check_stop};
 use crate::disk::Operation;
 use crate::dump::{self, Summary};
 use crate::keyring::fill_random;
@@ -56,13 +55,13 @@ impl<'a> Draft<'a> {
         &mut self,
         root: &Root,
         created_at_ms: u64,
-        stop: &AtomicBool,
+        go_on: GoOn<'_>,
     ) -> Result<Summary, BackupError> {
         let name = self.prepared.document();
-        let mut sink = Sink { draft: self, name: &name, since_sync_bytes: 0, stop };
+        let mut sink = Sink { draft: self, name: &name, since_sync_bytes: 0, go_on };
         let written = dump::write(root, created_at_ms, &mut sink);
         let written = written.and_then(|summary| sink.sync().map(|()| summary));
-        written.map_err(|error| if check_stop(stop).is_err() { BackupError::Stopped } else { error.into() })
+        written.map_err(|error| if check_stop(go_on).is_err() { BackupError::Stopped } else { error.into() })
     }
 
     /// Writes the manifest and gives both files their names, durably. The caller has the turn in the directory.
@@ -111,7 +110,7 @@ struct Sink<'a, 'd> {
     draft: &'a Draft<'d>,
     name: &'a str,
     since_sync_bytes: usize,
-    stop: &'a AtomicBool,
+    go_on: GoOn<'a>,
 }
 
 impl Sink<'_, '_> {
@@ -124,7 +123,7 @@ impl Sink<'_, '_> {
 
 impl Write for Sink<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        check_stop(self.stop)?;
+        check_stop(self.go_on)?;
         let Draft { place, watch, document, .. } = self.draft;
         let mut document = document;
         watch.run(Operation::Write, &place.directory.shown(self.name), || document.write_all(bytes))?;

@@ -34,7 +34,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
@@ -98,8 +97,8 @@ impl BackupDir {
     }
 
     /// Writes the keys of `root` that are there at `created_at_ms` (unix milliseconds), and the manifest, in the place
-    /// of whatever has that name. Durable on return. Takes as long as the keys are large; gives up soon after `stop`
-    /// is set.
+    /// of whatever has that name. Durable on return. Takes as long as the keys are large; gives up soon after `go_on`
+    /// said no.
     ///
     /// # Errors
     /// [`BackupError::Rejected`], [`BackupError::Io`] or [`BackupError::Stopped`]. What was there before is untouched,
@@ -110,7 +109,7 @@ impl BackupDir {
         path: &str,
         root: &Root,
         created_at_ms: u64,
-        stop: &AtomicBool,
+        go_on: GoOn<'_>,
     ) -> Result<Summary, BackupError> {
         let inner = &*self.0;
         let place = inner.output(path)?;
@@ -119,7 +118,7 @@ impl BackupDir {
             inner.settle_in(&turn, &place.directory)?;
             Draft::begin(&place, &inner.watch)?
         };
-        let summary = draft.write(root, created_at_ms, stop)?;
+        let summary = draft.write(root, created_at_ms, go_on)?;
         let manifest = Manifest::of(&summary).to_json();
         let _turn = inner.turn(&place.directory);
         draft.publish(manifest.as_bytes())?;
@@ -242,7 +241,10 @@ impl Watch {
     }
 }
 
+/// Asked again and again by a long piece of work: whether to go on. It may take its time to answer.
+pub type GoOn<'a> = &'a dyn Fn() -> bool;
+
 /// What a long piece of work answers when it has been told to stop.
-fn check_stop(stop: &AtomicBool) -> io::Result<()> {
-    if stop.load(Ordering::Relaxed) { Err(io::Error::other("stopped")) } else { Ok(()) }
+fn check_stop(go_on: GoOn<'_>) -> io::Result<()> {
+    if go_on() { Ok(()) } else { Err(io::Error::other("stopped")) }
 }

@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::AtomicBool;
 
 use rustix::fs::FileType;
 
 use super::place::Place;
-use super::{BackupError, check_stop};
+use super::{BackupError, GoOn, check_stop};
 use crate::dump::{self, Checked, DumpError, Manifest};
 use crate::op::RestoreEntry;
 
@@ -41,12 +40,12 @@ impl Pair {
     }
 
     /// Reads the whole document and checks it, then compares it with its manifest, if there is one. `now_ms` (unix
-    /// milliseconds) decides which entries are live. Gives up soon after `stop` is set.
+    /// milliseconds) decides which entries are live. Gives up soon after `go_on` said no.
     ///
     /// # Errors
     /// All but [`BackupError::Rejected`] and [`BackupError::Changed`]; the document's faults come first.
-    pub fn check(&self, now_ms: u64, stop: &AtomicBool) -> Result<Checked, BackupError> {
-        let checked = dump::check(self.read(stop), now_ms).map_err(|error| failed(error, stop))?;
+    pub fn check(&self, now_ms: u64, go_on: GoOn<'_>) -> Result<Checked, BackupError> {
+        let checked = dump::check(self.read(go_on), now_ms).map_err(|error| failed(error, go_on))?;
         if let Some(manifest) = &self.manifest {
             let mut bytes = Vec::new();
             FromStart { file: manifest, offset: 0 }.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes)?;
@@ -64,31 +63,31 @@ impl Pair {
     pub fn entries(
         &self,
         checked: &Checked,
-        stop: &AtomicBool,
+        go_on: GoOn<'_>,
         each: impl FnMut(RestoreEntry<'static>) -> bool,
     ) -> Result<bool, BackupError> {
         let summary = &checked.summary;
-        match dump::entries(self.read(stop), summary.header.version, each) {
+        match dump::entries(self.read(go_on), summary.header.version, each) {
             Ok(None) => Ok(false),
             Ok(Some((byte_len, sha256))) => {
                 let is_same = byte_len == summary.byte_len && sha256 == summary.sha256;
                 if is_same { Ok(true) } else { Err(BackupError::Changed) }
             }
-            Err(error) => Err(match failed(error, stop) {
+            Err(error) => Err(match failed(error, go_on) {
                 BackupError::Document(_) => BackupError::Changed,
                 error => error,
             }),
         }
     }
 
-    fn read<'a>(&'a self, stop: &'a AtomicBool) -> impl Read + 'a {
-        Stoppable { inner: FromStart { file: &self.document, offset: 0 }, stop }
+    fn read<'a>(&'a self, go_on: GoOn<'a>) -> impl Read + 'a {
+        Stoppable { inner: FromStart { file: &self.document, offset: 0 }, go_on }
     }
 }
 
-fn failed(error: DumpError, stop: &AtomicBool) -> BackupError {
+fn failed(error: DumpError, go_on: GoOn<'_>) -> BackupError {
     match error {
-        DumpError::Io(_) if check_stop(stop).is_err() => BackupError::Stopped,
+        DumpError::Io(_) if check_stop(go_on).is_err() => BackupError::Stopped,
         DumpError::Io(error) => BackupError::Io(error),
         error => BackupError::Document(error),
     }
@@ -111,12 +110,12 @@ impl Read for FromStart<'_> {
 /// Reads until it is told to stop.
 struct Stoppable<'a, R> {
     inner: R,
-    stop: &'a AtomicBool,
+    go_on: GoOn<'a>,
 }
 
 impl<R: Read> Read for Stoppable<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        check_stop(self.stop)?;
+        check_stop(self.go_on)?;
         self.inner.read(buffer)
     }
 }

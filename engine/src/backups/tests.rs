@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Mode, RenameFlags};
 use tempfile::TempDir;
@@ -15,7 +16,7 @@ use crate::sequence::Sequence;
 use crate::state::State;
 
 const NOW_MS: u64 = 1_800_000_000_000;
-static GO: AtomicBool = AtomicBool::new(false);
+const GO: GoOn<'static> = &|| true;
 
 /// A state whose backups are about this long, and cannot be mistaken for each other.
 fn root(word: &str, bytes: usize) -> Root {
@@ -36,16 +37,16 @@ fn watched(path: &Path, probe: Arc<dyn Probe>) -> BackupDir {
 }
 
 fn write(dir: &BackupDir, path: &str, word: &str) -> Result<Summary, BackupError> {
-    dir.write(path, &root(word, 40), NOW_MS, &GO)
+    dir.write(path, &root(word, 40), NOW_MS, GO)
 }
 
 /// The only key of a backup that is whole and matches its manifest.
 fn read(dir: &BackupDir, path: &str) -> Result<String, BackupError> {
     let pair = dir.open(path)?;
     assert!(pair.has_manifest(), "{path} has no manifest");
-    let checked = pair.check(NOW_MS, &GO)?;
+    let checked = pair.check(NOW_MS, GO)?;
     let mut keys = Vec::new();
-    assert!(pair.entries(&checked, &GO, |entry| {
+    assert!(pair.entries(&checked, GO, |entry| {
         keys.push(entry.key.into_owned());
         true
     })?);
@@ -285,8 +286,8 @@ fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
                 Err(error) => panic!("{error}"),
             }
             if let Ok(pair) = dir.open("sub/x.json") {
-                let checked = pair.check(NOW_MS, &GO).unwrap();
-                let handed_out = pair.entries(&checked, &GO, |entry| {
+                let checked = pair.check(NOW_MS, GO).unwrap();
+                let handed_out = pair.entries(&checked, GO, |entry| {
                     assert_eq!(entry.key, "inside");
                     true
                 });
@@ -326,13 +327,13 @@ fn a_document_that_changes_after_it_was_checked_is_noticed() {
     let dir = open(parent.path());
     write(&dir, "x.json", "one").unwrap();
     let pair = dir.open("x.json").unwrap();
-    let checked = pair.check(NOW_MS, &GO).unwrap();
+    let checked = pair.check(NOW_MS, GO).unwrap();
     // Replaced by name: the one that was opened is still the one that was checked.
     write(&dir, "x.json", "two").unwrap();
-    assert!(pair.entries(&checked, &GO, |entry| entry.key == "one").unwrap());
+    assert!(pair.entries(&checked, GO, |entry| entry.key == "one").unwrap());
 
     let pair = dir.open("x.json").unwrap();
-    let checked = pair.check(NOW_MS, &GO).unwrap();
+    let checked = pair.check(NOW_MS, GO).unwrap();
     let path = parent.path().join("x.json");
     let original = fs::read_to_string(&path).unwrap();
     for changed in [
@@ -345,11 +346,11 @@ fn a_document_that_changes_after_it_was_checked_is_noticed() {
     ] {
         assert_ne!(changed, original);
         fs::write(&path, &changed).unwrap();
-        assert!(matches!(pair.entries(&checked, &GO, |_| true), Err(BackupError::Changed)), "{changed}");
+        assert!(matches!(pair.entries(&checked, GO, |_| true), Err(BackupError::Changed)), "{changed}");
     }
     fs::write(&path, &original).unwrap();
-    assert!(pair.entries(&checked, &GO, |_| true).unwrap());
-    assert!(!pair.entries(&checked, &GO, |_| false).unwrap(), "somebody had enough");
+    assert!(pair.entries(&checked, GO, |_| true).unwrap());
+    assert!(!pair.entries(&checked, GO, |_| false).unwrap(), "somebody had enough");
 }
 
 #[test]
@@ -379,13 +380,12 @@ fn a_backup_that_nobody_waits_for_is_given_up() {
     let parent = scratch();
     let dir = open(parent.path());
     write(&dir, "x.json", "old").unwrap();
-    let stop = AtomicBool::new(true);
-    let result = dir.write("x.json", &root("new", 1 << 20), NOW_MS, &stop);
+    let result = dir.write("x.json", &root("new", 1 << 20), NOW_MS, &|| false);
     assert!(matches!(result, Err(BackupError::Stopped)));
     assert_eq!(names(parent.path()), ["x.json", "x.json.manifest.json"]);
     assert_eq!(read(&dir, "x.json").unwrap(), "old");
     let pair = dir.open("x.json").unwrap();
-    assert!(matches!(pair.check(NOW_MS, &stop), Err(BackupError::Stopped)));
+    assert!(matches!(pair.check(NOW_MS, &|| false), Err(BackupError::Stopped)));
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn a_manifest_that_is_wrong_is_told_apart_from_one_that_is_missing() {
     let original = fs::read_to_string(&manifest).unwrap();
     let message = |content: &str, purpose| {
         fs::write(&manifest, content).unwrap();
-        let error = dir.open("x.json").unwrap().check(NOW_MS, &GO).unwrap_err();
+        let error = dir.open("x.json").unwrap().check(NOW_MS, GO).unwrap_err();
         assert_eq!(error.code(purpose), Code::BackupVerificationFailure);
         error.message(purpose)
     };
@@ -435,9 +435,9 @@ fn a_manifest_that_is_wrong_is_told_apart_from_one_that_is_missing() {
     message("{}", Purpose::Verify);
     message(&"x".repeat(200_000), Purpose::Verify);
     fs::write(&manifest, [0xff]).unwrap();
-    assert!(dir.open("x.json").unwrap().check(NOW_MS, &GO).is_err());
+    assert!(dir.open("x.json").unwrap().check(NOW_MS, GO).is_err());
     fs::remove_file(&manifest).unwrap();
     let pair = dir.open("x.json").unwrap();
     assert!(!pair.has_manifest());
-    pair.check(NOW_MS, &GO).unwrap();
+    pair.check(NOW_MS, GO).unwrap();
 }

@@ -86,6 +86,17 @@ fn the_format_is_what_it_was() {
     assert_eq!(hex, golden.split_whitespace().collect::<String>());
 }
 
+/// Operations that came later than the batch of the golden file.
+#[test]
+fn the_format_of_marks_and_checks_is_what_it_was() {
+    let ops = vec![Op::Mark, Op::Check { at: 300, digest: b"\x01\xff" }];
+    let batch = Batch { time_ms: 5, access_revision: 3, ops };
+    let golden = b"\x01\x93\x05\x03\x92\xa2MK\x81\xa2CK\x92\xcd\x01\x2c\xc4\x02\x01\xff";
+    assert_eq!(batch.encode(), golden);
+    assert_eq!(Batch::decode(golden).unwrap(), batch);
+    assert!(batch.ops.iter().all(|op| !op.is_step() && !op.visits_many_keys()));
+}
+
 #[test]
 fn keys_and_values_are_borrowed() {
     let bytes = every_op().encode();

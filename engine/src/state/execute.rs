@@ -110,7 +110,9 @@ impl<'a> Draft<'a> {
             | Op::Restore { .. }
             | Op::RestorePart { .. }
             | Op::RestoreCommit { .. }
-            | Op::System { .. } => return Err(ApplyError::NotAStep),
+            | Op::System { .. }
+            | Op::Mark
+            | Op::Check { .. } => return Err(ApplyError::NotAStep),
         };
         Ok(allowance.take_bytes(reply.encoded_len()).map(|()| reply))
     }

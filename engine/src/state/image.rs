@@ -1,17 +1,20 @@
 //! The bytes of a whole state: what a snapshot contains.
 //!
 //! ```text
-//! image      magic "VXSTATE" (7), format u8 = 1,
+//! image      magic "VXSTATE" (7), format u8 = 2,
 //!            applied u64 (0: nothing yet), time_ms u64, access_revision u64,
-//!            record count u64, records, keys, prepared u8 (0 or 1), restore if it is 1, end "END." (4)
+//!            record count u64, records, keys, prepared u8 (0 or 1), restore if it is 1,
+//!            marked u8 (0 or 1), mark if it is 1, digest (32), end "END." (4)
 //! record     name length u32, content length u32, name, content
 //! keys       key count u64, that many times key
 //! restore    identity u64, parts u32, entries counted u64, time of the last part u64, keys
+//! mark       log entry u64, digest (32)
 //! key        key length u32, value length u32, version u64, deadline u64 (0: none), key, value
 //! ```
 //! Numbers are little-endian, lengths are in bytes, names and keys are UTF-8 and strictly ascending, and a
-//! version is at least 1. The same state always has the same bytes. An image has no checksum of its own: it
-//! travels inside sealed chunks.
+//! version is at least 1. The same state always has the same bytes. The [digest](super::digest) is that of the state, as it
+//! was kept while the state changed: it is compared with what was written, and with what is read. Format 1, which is read
+//! too, has neither mark nor digest.
 //!
 //! Decoding believes nothing: memory grows with the bytes that arrive, whatever the lengths say.
 
@@ -21,6 +24,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::digest::{DIGEST_BYTES, Mark, StateDigest, Sum};
 use super::entry::Entry;
 use super::keyspace::Keyspace;
 use super::restore::Prepared;
@@ -28,7 +32,9 @@ use super::root::Root;
 use crate::sequence::Sequence;
 
 const MAGIC: &[u8; 7] = b"VXSTATE";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Without mark and digest.
+const FORMAT_1: u8 = 1;
 const END: &[u8; 4] = b"END.";
 
 /// Why bytes are not an image.
@@ -52,7 +58,8 @@ impl Root {
     /// Writes the image of this state. Many small writes: `sink` should be buffered.
     ///
     /// # Errors
-    /// Those of `sink`.
+    /// Those of `sink`; [`io::ErrorKind::InvalidData`] when the keys are not those whose digest was kept: the memory is
+    /// faulty, or this program is.
     pub fn encode(&self, sink: &mut impl Write) -> io::Result<()> {
         sink.write_all(MAGIC)?;
         sink.write_all(&[FORMAT])?;
@@ -75,6 +82,12 @@ impl Root {
             write_u64(sink, prepared.touched_ms)?;
             write_keys(sink, &prepared.keys)?;
         }
+        sink.write_all(&[u8::from(self.mark.is_some())])?;
+        if let Some(mark) = &self.mark {
+            write_u64(sink, mark.at.get())?;
+            sink.write_all(mark.digest.as_bytes())?;
+        }
+        sink.write_all(self.digest().as_bytes())?;
         sink.write_all(END)
     }
 
@@ -84,7 +97,8 @@ impl Root {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode_position(source: impl Read) -> Result<(Option<Sequence>, u64), DecodeError> {
-        Image { source, scratch: Vec::new() }.position()
+        let (_, applied, time_ms) = Image { source, scratch: Vec::new() }.head()?;
+        Ok((applied, time_ms))
     }
 
     /// Reads an image and nothing after it. Many small reads: `source` should be buffered.
@@ -93,7 +107,7 @@ impl Root {
     /// [`DecodeError`], for anything that [`Root::encode`] does not write.
     pub fn decode(source: impl Read) -> Result<Self, DecodeError> {
         let mut image = Image { source, scratch: Vec::new() };
-        let (applied, time_ms) = image.position()?;
+        let (format, applied, time_ms) = image.head()?;
         let mut root = Self { applied, ..Self::default() };
         root.keys.advance(time_ms);
         root.access_revision = image.u64()?;
@@ -105,7 +119,7 @@ impl Root {
             if root.system.get_max().is_some_and(|(last, _)| *last >= name) {
                 return Err(DecodeError::Malformed("records are not in order"));
             }
-            root.system.insert(name, Bytes::copy_from_slice(image.bytes(content_len.into())?));
+            root.put_record(name, Bytes::copy_from_slice(image.bytes(content_len.into())?));
         }
         root.keys = image.keys(root.keys.time_ms())?;
         root.prepared = match image.array()? {
@@ -113,6 +127,16 @@ impl Root {
             [1] => Some(image.prepared()?),
             _ => return Err(DecodeError::Malformed("neither with nor without a prepared restore")),
         };
+        if format != FORMAT_1 {
+            root.mark = match image.array()? {
+                [0] => None,
+                [1] => Some(image.mark()?),
+                _ => return Err(DecodeError::Malformed("neither with nor without a mark")),
+            };
+            if image.array::<DIGEST_BYTES>()? != root.digest().as_bytes() {
+                return Err(DecodeError::Malformed("the digest is that of another state"));
+            }
+        }
         if image.array()? == *END { Ok(root) } else { Err(DecodeError::Malformed("the end mark is missing")) }
     }
 }
@@ -124,16 +148,21 @@ struct Image<R> {
 }
 
 impl<R: Read> Image<R> {
-    /// What comes first.
-    fn position(&mut self) -> Result<(Option<Sequence>, u64), DecodeError> {
+    /// What comes first: the format, the last log entry, and the time.
+    fn head(&mut self) -> Result<(u8, Option<Sequence>, u64), DecodeError> {
         if self.array()? != *MAGIC {
             return Err(DecodeError::Magic);
         }
-        match self.array()? {
-            [FORMAT] => {}
-            [other] => return Err(DecodeError::Format(other)),
+        let [format] = self.array()?;
+        if !matches!(format, FORMAT | FORMAT_1) {
+            return Err(DecodeError::Format(format));
         }
-        Ok((Sequence::new(self.u64()?), self.u64()?))
+        Ok((format, Sequence::new(self.u64()?), self.u64()?))
+    }
+
+    fn mark(&mut self) -> Result<Mark, DecodeError> {
+        let at = Sequence::new(self.u64()?).ok_or(DecodeError::Malformed("a mark of no entry"))?;
+        Ok(Mark { at, digest: StateDigest(self.array()?) })
     }
 
     fn prepared(&mut self) -> Result<Prepared, DecodeError> {
@@ -195,13 +224,21 @@ impl<R: Read> Image<R> {
 
 fn write_keys(sink: &mut impl Write, keys: &Keyspace) -> io::Result<()> {
     write_u64(sink, keys.len() as u64)?;
+    let mut sum = Sum::default();
     for entry in keys.iter() {
+        sum.add_entry(entry);
         write_len(sink, entry.key_bytes().len())?;
         write_len(sink, entry.value().len())?;
         write_u64(sink, entry.version())?;
         write_u64(sink, entry.expires_at_ms().unwrap_or(0))?;
         sink.write_all(entry.key_bytes())?;
         sink.write_all(entry.value())?;
+    }
+    if sum != keys.sum() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the keys in memory are not those that were written: their digest is another",
+        ));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use equivalent::{Comparable, Equivalent};
 use imbl::OrdSet;
 
+use super::digest::Sum;
 use super::entry::Entry;
 use super::tree::{Builder, Tree};
 
@@ -14,12 +15,14 @@ use super::tree::{Builder, Tree};
 /// Invariants:
 /// - `deadlines` holds exactly the entries of `entries` that have a deadline.
 /// - `overdue` is the number of entries whose deadline is at or before `time_ms`.
+/// - `sum` is that over `entries`.
 #[derive(Clone, Default)]
 pub(super) struct Keyspace {
     entries: Tree,
     deadlines: OrdSet<Deadline>,
     time_ms: u64,
     overdue: usize,
+    sum: Sum,
 }
 
 impl Keyspace {
@@ -32,6 +35,7 @@ impl Keyspace {
         let mut tree = Builder::default();
         for entry in entries {
             let entry = entry?;
+            keys.sum.add_entry(&entry);
             keys.note_deadline(&entry);
             tree.push(entry);
         }
@@ -64,7 +68,9 @@ impl Keyspace {
     /// Puts an entry in the place of whatever its key had.
     pub(super) fn put(&mut self, entry: Entry) {
         let noted = entry.deadline().is_some().then(|| entry.clone());
+        self.sum.add_entry(&entry);
         if let Some(replaced) = self.entries.insert(entry) {
+            self.sum.subtract_entry(&replaced);
             self.forget_deadline(replaced);
         }
         if let Some(entry) = noted {
@@ -75,6 +81,7 @@ impl Keyspace {
     /// Takes a key out, whether or not it has expired.
     pub(super) fn remove(&mut self, key: &str) -> Option<Entry> {
         let removed = self.entries.remove(key.as_bytes())?;
+        self.sum.subtract_entry(&removed);
         self.forget_deadline(removed.clone());
         Some(removed)
     }
@@ -84,6 +91,7 @@ impl Keyspace {
         let Deadline(entry) =
             self.deadlines.get_min().filter(|first| !first.0.is_live(self.time_ms))?.clone();
         self.entries.remove(entry.key_bytes());
+        self.sum.subtract_entry(&entry);
         self.forget_deadline(entry.clone());
         Some(entry)
     }
@@ -91,6 +99,11 @@ impl Keyspace {
     /// Removes every key and hands back the map as it was.
     pub(super) fn clear(&mut self) -> Self {
         std::mem::replace(self, Self { time_ms: self.time_ms, ..Self::default() })
+    }
+
+    /// The sum over all entries, expired ones included.
+    pub(super) fn sum(&self) -> Sum {
+        self.sum
     }
 
     /// The number of entries, expired ones included.

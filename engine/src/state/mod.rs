@@ -18,6 +18,7 @@ use crate::op::{Batch, Op, SystemChange};
 use crate::sequence::Sequence;
 
 mod allowance;
+mod digest;
 mod entry;
 mod execute;
 mod image;
@@ -34,6 +35,7 @@ mod tests;
 mod tree;
 
 pub use allowance::{Allowance, Exceeded};
+pub use digest::{Mark, StateDigest};
 pub use entry::Entry;
 pub use image::DecodeError;
 pub use outcome::{ApplyError, Outcome};
@@ -172,7 +174,7 @@ const PLAIN_RESULT_BYTES_MAX: usize = 9;
 impl Step<'_> {
     fn apply(&mut self, op: &Op<'_>, admitted_under: u64) -> Outcome {
         let current = match op {
-            Op::Sweep { .. } => true,
+            Op::Sweep { .. } | Op::Mark | Op::Check { .. } => true,
             Op::System { expect_revision, .. } => *expect_revision == self.root.access_revision,
             _ => admitted_under == self.root.access_revision,
         };
@@ -196,6 +198,8 @@ impl Step<'_> {
             }
             Op::RestoreCommit { restore, parts } => self.commit_restore(*restore, *parts),
             Op::System { changes, .. } => Ok(change_system(self.root, changes)),
+            Op::Mark => Ok(self.mark()),
+            Op::Check { at, digest } => Ok(self.compare(*at, digest)),
             single => self.draft().run(single),
         };
         result.map_or_else(Outcome::Failed, Outcome::Reply)
@@ -239,6 +243,22 @@ impl Step<'_> {
         Ok(Reply::Count(prepared.counted))
     }
 
+    /// Notes what the state is, and answers that. Operations of the same entry that come before it are part of it.
+    fn mark(&mut self) -> Reply {
+        let Some(at) = self.root.applied else { return Reply::NotFound };
+        let digest = self.root.digest();
+        self.root.mark = Some(Mark { at, digest });
+        Reply::Value(Bytes::copy_from_slice(digest.as_bytes()))
+    }
+
+    /// Whether the state was what is said, at an entry that is marked; "not found" when another one is.
+    fn compare(&self, at: u64, digest: &[u8]) -> Reply {
+        match self.root.mark {
+            Some(mark) if mark.at.get() == at => Reply::Bool(mark.digest.as_bytes() == digest),
+            _ => Reply::NotFound,
+        }
+    }
+
     fn draft(&mut self) -> Draft<'_> {
         Draft::new(&mut self.root.keys, self.changes, self.index)
     }
@@ -248,11 +268,9 @@ fn change_system(root: &mut Root, changes: &[SystemChange<'_>]) -> Reply {
     for change in changes {
         match change {
             SystemChange::Put { key, value } => {
-                root.system.insert(ByteString::from(&**key), Bytes::copy_from_slice(value));
+                root.put_record(ByteString::from(&**key), Bytes::copy_from_slice(value));
             }
-            SystemChange::Delete { key } => {
-                root.system.remove(&**key);
-            }
+            SystemChange::Delete { key } => root.remove_record(key),
         }
     }
     root.access_revision = root.access_revision.saturating_add(1);

@@ -8,6 +8,7 @@ use imbl::OrdMap;
 use vaylix_proto::{Command, Reply, ScanPage};
 
 use super::allowance::{Allowance, Exceeded};
+use super::digest::{self, Mark, StateDigest, Sum};
 use super::entry::Entry;
 use super::keyspace::Keyspace;
 use super::read;
@@ -24,9 +25,13 @@ use crate::sequence::Sequence;
 pub struct Root {
     pub(super) keys: Keyspace,
     pub(super) system: OrdMap<ByteString, Bytes>,
+    /// Over `system`.
+    pub(super) system_sum: Sum,
     pub(super) applied: Option<Sequence>,
     pub(super) access_revision: u64,
     pub(super) prepared: Option<Prepared>,
+    /// The last one.
+    pub(super) mark: Option<Mark>,
 }
 
 impl Root {
@@ -34,6 +39,33 @@ impl Root {
     #[must_use]
     pub fn applied(&self) -> Option<Sequence> {
         self.applied
+    }
+
+    /// What the state is, apart from its mark. Takes no time however large it is.
+    #[must_use]
+    pub fn digest(&self) -> StateDigest {
+        digest::of(self)
+    }
+
+    /// The last mark that the log has set.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.mark
+    }
+
+    /// Puts a record in the place of the one of its name.
+    pub(super) fn put_record(&mut self, name: ByteString, content: Bytes) {
+        self.system_sum.add_record(&name, &content);
+        if let Some(replaced) = self.system.insert(name.clone(), content) {
+            self.system_sum.subtract_record(&name, &replaced);
+        }
+    }
+
+    /// Takes a record out, if it is there.
+    pub(super) fn remove_record(&mut self, name: &str) {
+        if let Some(removed) = self.system.remove(name) {
+            self.system_sum.subtract_record(name, &removed);
+        }
     }
 
     /// The time of the last batch in unix milliseconds; it never goes back.

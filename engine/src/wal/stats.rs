@@ -1,6 +1,6 @@
 //! Figures about the log.
 
-use std::time::Duration;
+use crate::durations::Durations;
 
 /// Figures about the log since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,12 +17,8 @@ pub struct Stats {
     pub appended_records: u64,
     /// Frames written, hence writes.
     pub frames: u64,
-    /// Syncs of segments.
-    pub syncs: u64,
-    /// The time they took together, in microseconds.
-    pub sync_us_sum: u64,
-    /// The time the slowest took, in microseconds.
-    pub sync_us_max: u64,
+    /// Syncs of segments, by how long they took.
+    pub syncs: Durations,
     /// Records found when the log was opened.
     pub replayed_records: u64,
     /// Bytes set aside behind the last frame.
@@ -35,13 +31,4 @@ pub struct Stats {
     pub refused_writes: u64,
     /// Torn tails cut off when the log was opened: 0 or 1.
     pub torn_tails: u64,
-}
-
-impl Stats {
-    pub(super) fn count_sync(&mut self, took: Duration) {
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.syncs += 1;
-        self.sync_us_sum += took_us;
-        self.sync_us_max = self.sync_us_max.max(took_us);
-    }
 }

@@ -452,7 +452,7 @@ impl Writer {
         self.active.synced = self.active.ordinal;
         self.unsynced_since = None;
         let mut state = self.shared.state.lock();
-        state.stats.count_sync(took);
+        state.stats.syncs.count(took);
         state.log.durable = state.log.written;
         Ok(())
     }

@@ -9,7 +9,7 @@ use vaylix_testkit::process::Process;
 use vaylix_testkit::server;
 use vaylix_testkit::wire::{Connection, set_command};
 
-use crate::support::{Cluster, until};
+use crate::support::{Cluster, one_port_on_hosts, until};
 
 #[test]
 fn three_nodes_become_one_cluster_by_themselves() {
@@ -38,6 +38,25 @@ fn three_nodes_become_one_cluster_by_themselves() {
     assert_eq!(replication["known_followers"], "2");
     assert_eq!(replication[&format!("follower.{}.stale", follower.name)], "false");
     assert_eq!(follower.entries(&Command::ShowReplication)["upstream"], leader.address.to_string());
+}
+
+#[test]
+fn nodes_on_hosts_of_their_own_have_one_port_in_common() {
+    let mut cluster = Cluster::prepare_at(one_port_on_hosts(3), &[]);
+    for node in &mut cluster.nodes {
+        node.start();
+    }
+    let leader = cluster.leader();
+    let seen = cluster.nodes[leader].entries(&Command::ShowCluster);
+    for node in &cluster.nodes {
+        assert_eq!(seen[&format!("member.{}.advertise_addr", node.name)], node.address.to_string());
+    }
+    cluster.set("k", b"v");
+    cluster.kill(leader);
+    assert_ne!(cluster.leader(), leader);
+    cluster.set("k", b"w");
+    cluster.nodes[leader].start();
+    cluster.expect_everywhere("k", b"w");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what the servers said is of use when a test fails")]
 
+mod divergence;
 mod failover;
+mod followers;
 mod forming;
 mod membership;
 mod support;

@@ -2,6 +2,9 @@
 
 use vaylix_proto::{Command, Reply};
 
+use vaylix_testkit::Server;
+use vaylix_testkit::wire::{self, Connection};
+
 use crate::support::{Cluster, until};
 
 fn join(name: &str, address: impl ToString) -> Command {
@@ -111,4 +114,120 @@ fn a_follower_is_promoted_in_maintenance_mode_only() {
     cluster.nodes[follower].call(&Command::MaintenanceOff).unwrap();
     cluster.set("k", b"v");
     assert_eq!(cluster.nodes[follower].call(&Command::PauseReplication).unwrap_err().code, "SRV-016");
+}
+
+#[test]
+fn a_single_node_with_data_becomes_the_first_of_a_cluster() {
+    let mut cluster = Cluster::prepare(1, &[]);
+    let mut alone = Server::start_in(cluster.nodes[0].dir(), &[]).unwrap();
+    wire::set(alone.address(), "k", b"v").unwrap();
+    let mut client = Connection::login(alone.address()).unwrap();
+    for command in [join("n2", "127.0.0.1:1"), remove("n1"), Command::PromoteFollower] {
+        let refusal = client.call(&command).unwrap().unwrap_err();
+        assert_eq!(refusal.code, "SRV-016", "{command:?}");
+        assert!(refusal.message.contains("--cluster-peers"), "{refusal}");
+    }
+    for command in [Command::PauseReplication, Command::ResumeReplication] {
+        let refusal = client.call(&command).unwrap().unwrap_err();
+        assert!(refusal.message.contains("is not paused"), "{refusal}");
+    }
+    drop(client);
+    assert!(alone.stop("TERM").unwrap().success());
+
+    // As the refusal says.
+    cluster.nodes[0].start();
+    assert_eq!(cluster.leader(), 0);
+    for name in ["n2", "n3"] {
+        let new = cluster.add_stranger(name);
+        cluster.nodes[new].start();
+        let address = cluster.nodes[new].address;
+        assert_eq!(cluster.nodes[0].call(&join(name, address)), Ok(Reply::Ok), "{name}");
+    }
+    cluster.expect_everywhere("k", b"v");
+    // It can be lost now.
+    cluster.kill(0);
+    cluster.set("k", b"w");
+    cluster.expect_everywhere("k", b"w");
+}
+
+#[test]
+fn joining_again_changes_nothing_and_nodes_of_other_clusters_stay_there() {
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.set("k", b"v");
+    let leader = cluster.leader();
+    let before = cluster.nodes[leader].entries(&Command::ShowCluster);
+    for node in &cluster.nodes {
+        assert_eq!(
+            cluster.nodes[leader].call(&join(&node.name, node.address)),
+            Ok(Reply::Ok),
+            "{}",
+            node.name
+        );
+    }
+    let members = |seen: &std::collections::BTreeMap<String, String>| {
+        seen.iter()
+            .filter(|(name, _)| name.starts_with("member"))
+            .map(|(a, b)| (a.clone(), b.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(members(&cluster.nodes[leader].entries(&Command::ShowCluster)), members(&before));
+
+    // A name that is taken, at the address of another member.
+    let (one, other) = (cluster.nodes[0].name.clone(), cluster.nodes[1].address);
+    let refusal = cluster.nodes[leader].call(&join(&one, other)).unwrap_err();
+    assert!(refusal.message.contains("is called n2"), "{refusal}");
+
+    let foreign = cluster.add_foreigner("x1");
+    cluster.nodes[foreign].start();
+    until("the other cluster", || (cluster.nodes[foreign].health().get("ready")? == "true").then_some(()));
+    let address = cluster.nodes[foreign].address;
+    let refusal = cluster.nodes[leader].call(&join("x1", address)).unwrap_err();
+    assert_eq!(refusal.code, "SRV-030");
+    let seen = cluster.nodes[leader].entries(&Command::ShowCluster);
+    assert_eq!(members(&seen), members(&before));
+    assert_eq!(cluster.nodes[foreign].entries(&Command::ShowCluster)["member_count"], "1");
+}
+
+#[test]
+fn replication_is_not_paused_on_any_node() {
+    let cluster = Cluster::start(3, &[]);
+    for node in &cluster.nodes {
+        for command in [Command::PauseReplication, Command::ResumeReplication] {
+            let refusal = node.call(&command).unwrap_err();
+            assert_eq!(refusal.code, "SRV-016", "{}", node.name);
+            assert!(refusal.message.contains("CLUSTER REMOVE"), "{refusal}");
+        }
+        assert_eq!(node.entries(&Command::ShowReplication)["paused"], "false");
+    }
+    cluster.set("k", b"v");
+    cluster.expect_everywhere("k", b"v");
+}
+
+#[test]
+fn info_counts_what_goes_on_between_the_nodes() {
+    let mut cluster = Cluster::start(3, &[]);
+    for key in 0..20 {
+        cluster.set(&format!("k{key}"), b"v");
+    }
+    let leader = cluster.leader();
+    let count = |cluster: &Cluster, name: &str| -> Option<u64> {
+        let info = cluster.nodes[leader].entries(&Command::Info);
+        info.get(&format!("replication.client.{name}"))?.parse().ok()
+    };
+    let opened = count(&cluster, "connection.opened.count").unwrap();
+    assert!(opened >= 4, "to each of two nodes one for heartbeats and one for the log, but {opened}");
+    assert!(count(&cluster, "append.latency.avg.ms").unwrap() < 1_000);
+    let reconnected = count(&cluster, "reconnect.count").unwrap();
+
+    let gone = cluster.followers()[0];
+    cluster.kill(gone);
+    cluster.set("k", b"w");
+    until("calls to it fail", || {
+        let failures = count(&cluster, "heartbeat.failure.count")?;
+        (failures > 0 && count(&cluster, "append.failure.count")? > 0).then_some(())
+    });
+    cluster.nodes[gone].start();
+    cluster.nodes[gone].expect("k", b"w");
+    until("it is connected again", || (count(&cluster, "reconnect.count")? > reconnected).then_some(()));
+    assert!(count(&cluster, "connection.opened.count").unwrap() > opened);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,16 @@ fn free_ports(count: usize) -> Vec<SocketAddr> {
     listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
 }
 
+/// One port that nobody uses now on any of the first few loopback addresses, as if each were a host.
+pub(crate) fn one_port_on_hosts(count: u8) -> Vec<SocketAddr> {
+    until("a port that is free everywhere", || {
+        let [first] = free_ports(1)[..] else { unreachable!("one was asked for") };
+        let hosts = (1..=count).map(|host| SocketAddr::from(([127, 0, 0, host], first.port())));
+        let listeners: Result<Vec<_>, _> = hosts.map(TcpListener::bind).collect();
+        Some(listeners.ok()?.iter().map(|listener| listener.local_addr().unwrap()).collect())
+    })
+}
+
 /// Waits until `condition` yields something; `what` says what did not happen.
 pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -75,6 +85,11 @@ impl Cluster {
 
     /// The same, without starting any of them.
     pub(crate) fn prepare(count: usize, flags: &[&str]) -> Self {
+        Self::prepare_at(free_ports(count), flags)
+    }
+
+    /// The same for nodes that listen here.
+    pub(crate) fn prepare_at(addresses: Vec<SocketAddr>, flags: &[&str]) -> Self {
         let temp = TempDir::new().unwrap();
         std::fs::write(temp.path().join("secret"), "the secret of this test cluster\n").unwrap();
         let mut cluster = Self {
@@ -83,7 +98,6 @@ impl Cluster {
             _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner),
             flags: flags.iter().map(ToString::to_string).collect(),
         };
-        let addresses = free_ports(count);
         let peers: Vec<_> =
             addresses.iter().enumerate().map(|(at, address)| format!("n{}@{address}", at + 1)).collect();
         let peers = peers.join(",");
@@ -101,13 +115,20 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
+    /// A node with the same secret that founds a cluster of its own.
+    pub(crate) fn add_foreigner(&mut self, name: &str) -> usize {
+        let [address] = free_ports(1)[..] else { unreachable!("one was asked for") };
+        self.add(name, address, &format!("{name}@{address}"));
+        self.nodes.len() - 1
+    }
+
     fn add(&mut self, name: &str, address: SocketAddr, peers: &str) {
-        let port = address.port().to_string();
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
         let secret = self.temp.path().join("secret").display().to_string();
         let mut flags: Vec<String> = TIMES.iter().map(ToString::to_string).collect();
-        let own =
-            ["--port", &port, "--node-id", name, "--cluster-peers", peers, "--cluster-secret-file", &secret];
+        let own = ["--bind", &host, "--port", &port, "--node-id", name, "--cluster-peers", peers];
         flags.extend(own.iter().map(ToString::to_string));
+        flags.extend(["--cluster-secret-file".to_owned(), secret]);
         flags.extend(self.flags.iter().cloned());
         let dir = self.temp.path().join(name);
         self.nodes.push(Node { name: name.to_owned(), address, server: None, dir, flags });
@@ -196,6 +217,17 @@ impl Node {
     pub(crate) fn kill(&mut self) {
         let mut server = self.server.take().expect("it runs");
         server.kill().unwrap();
+    }
+
+    /// Has it stop cleanly.
+    pub(crate) fn stop(&mut self) {
+        let mut server = self.server.take().expect("it runs");
+        assert!(server.stop("TERM").unwrap().success());
+    }
+
+    /// Its data directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -1,13 +1,16 @@
 //! Values of every size, and nodes that have missed much.
 
-use bytes::Bytes;
-use vaylix_proto::{Command, Reply};
-use vaylix_testkit::wire::{Connection, set_command};
+use std::time::Duration;
 
-use crate::support::{Cluster, until};
+use bytes::Bytes;
+use vaylix_proto::{Command, Dump, Reply};
+use vaylix_testkit::wire::{Connection, set_command};
+use vaylix_testkit::{Cluster as Proxied, Link, Party, wait};
+
+use crate::support::{Cluster, PATIENCE, until};
 
 /// Bytes that do not compress.
-fn noise(len: usize, seed: u64) -> Bytes {
+pub(crate) fn noise(len: usize, seed: u64) -> Bytes {
     let mut state = seed | 1;
     let next = || {
         state ^= state << 13;
@@ -102,4 +105,191 @@ fn a_node_that_is_far_behind_gets_a_snapshot_while_others_write() {
     cluster.kill(leader);
     cluster.set("after", b"1");
     cluster.expect_everywhere("big0", &noise(200_000, 0));
+}
+
+/// More than any request or log entry may hold goes into the log in parts.
+#[test]
+fn a_restore_of_ten_megabytes_is_on_every_node_and_survives() {
+    let mut cluster = Cluster::prepare(3, &["--replication-ack-timeout-ms", "30000"]);
+    for node in &mut cluster.nodes {
+        node.replace_flag("--replication-election-timeout-min-ms", "3000");
+        node.replace_flag("--replication-election-timeout-max-ms", "5000");
+        node.start();
+    }
+    let mut leader = cluster.nodes[cluster.leader()].login();
+    let mut call = |command: &Command| leader.call(command).unwrap().unwrap();
+    for at in 0..40 {
+        assert_eq!(call(&set_command(&format!("big{at}"), noise(250_000, at))), Reply::Ok);
+    }
+    assert_eq!(call(&Command::BackupTo { path: "large.json".into() }), Reply::Ok);
+    assert_eq!(call(&Command::Clear), Reply::Ok);
+    assert_eq!(call(&set_command("other", "goes")), Reply::Ok);
+    assert_eq!(call(&Command::Restore(Dump::File("large.json".into()))), Reply::Count(40));
+    let check = |cluster: &Cluster| {
+        for node in &cluster.nodes {
+            for at in [0, 17, 39] {
+                node.expect(&format!("big{at}"), &noise(250_000, at));
+            }
+            assert_eq!(node.call(&Command::Count), Ok(Reply::Count(40)), "{}", node.name);
+        }
+    };
+    check(&cluster);
+    for at in 0..3 {
+        cluster.kill(at);
+    }
+    for node in &mut cluster.nodes {
+        node.start();
+    }
+    cluster.leader();
+    check(&cluster);
+}
+
+const PART_BYTES: u64 = 1 << 20;
+
+/// Slow enough that somebody who looks again and again sees every part, and not so slow that heartbeats are held up.
+const BYTES_PER_SECOND: u32 = 700_000;
+
+/// A cluster in which one node does not run and needs a snapshot of about eight parts, on a line that is slow enough to
+/// look. Returns the leader and that node.
+fn far_behind() -> (Proxied, usize, usize) {
+    let flags = ["--wal-retain-segments", "0", "--pitr-retain-seconds", "0"];
+    let mut cluster = Proxied::start(3, &flags).unwrap();
+    let leader = cluster.await_leader(PATIENCE).unwrap();
+    let behind = (0..3).find(|node| *node != leader).unwrap();
+    cluster.await_caught_up(PATIENCE).unwrap();
+    cluster.kill(behind).unwrap();
+    let mut writer = Connection::login(cluster.addresses()[leader]).unwrap();
+    for at in 0..40 {
+        assert_eq!(
+            writer.call(&set_command(&format!("big{at}"), noise(200_000, at))).unwrap(),
+            Ok(Reply::Ok)
+        );
+    }
+    assert_eq!(writer.call(&Command::Save).unwrap(), Ok(Reply::Ok));
+    let shown = |cluster: &Proxied, node: usize, field: &str| replication(cluster, node, field);
+    wait::within("the log is let go of", PATIENCE, || {
+        (shown(&cluster, leader, "retention_floor_sequence")? != "1").then_some(())
+    })
+    .unwrap();
+    cluster.network().set(Party::Node(leader), Party::Node(behind), Link::Bandwidth(BYTES_PER_SECOND));
+    cluster.start_node(behind).unwrap();
+    (cluster, leader, behind)
+}
+
+/// A line of SHOW REPLICATION, past the proxies.
+fn replication(cluster: &Proxied, node: usize, field: &str) -> Option<String> {
+    shown(&mut Connection::login_within(cluster.addresses()[node], PATIENCE).ok()?, field)
+}
+
+fn received(cluster: &Proxied, node: usize) -> Option<u64> {
+    replication(cluster, node, "incoming_snapshot_bytes")?.parse().ok()
+}
+
+/// Looks at a node over one connection: logging in takes as long as some parts.
+struct Observer(Connection);
+
+impl Observer {
+    fn of(cluster: &Proxied, node: usize) -> Self {
+        let login = || Connection::login_within(cluster.addresses()[node], PATIENCE).ok();
+        Self(wait::within("a login", PATIENCE, login).unwrap())
+    }
+
+    /// Bytes of a snapshot that have come, if one is on its way.
+    fn received(&mut self) -> Option<u64> {
+        shown(&mut self.0, "incoming_snapshot_bytes")?.parse().ok()
+    }
+}
+
+fn shown(connection: &mut Connection, field: &str) -> Option<String> {
+    let Ok(Ok(Reply::Entries(entries))) = connection.call(&Command::ShowReplication) else { return None };
+    let entry = entries.into_iter().find(|entry| &*entry.name == field)?;
+    String::from_utf8(entry.value.to_vec()).ok()
+}
+
+/// Waits until all of it is there.
+fn expect_all(cluster: &Proxied, node: usize) {
+    for at in [0, 20, 39] {
+        let get = Command::Get { key: format!("big{at}").into() };
+        wait::within("it has everything", PATIENCE, || {
+            let mut connection = Connection::login_within(cluster.addresses()[node], PATIENCE).ok()?;
+            (connection.call(&get).ok()? == Ok(Reply::Value(noise(200_000, at)))).then_some(())
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_snapshot_whose_connection_breaks_at_every_part_goes_on_and_ends() {
+    let (cluster, leader, behind) = far_behind();
+    let mut observer = Observer::of(&cluster, behind);
+    let (mut held, mut breaks) = (0, 0);
+    wait::within("all of it, and the connection broken at every part that is seen", 2 * PATIENCE, || {
+        match observer.received() {
+            Some(now) => {
+                assert!(now >= held, "it began anew: {now} after {held}");
+                if now >= held + PART_BYTES {
+                    held = now;
+                    breaks += 1;
+                    let network = cluster.network();
+                    network.set_both(Party::Node(leader), Party::Node(behind), Link::Reset);
+                    network.set(Party::Node(behind), Party::Node(leader), Link::Pass);
+                    network.set(Party::Node(leader), Party::Node(behind), Link::Bandwidth(BYTES_PER_SECOND));
+                }
+                None
+            }
+            // All of it is there, or nothing yet.
+            None => (held > 0).then_some(()),
+        }
+    })
+    .unwrap();
+    assert!(breaks >= 2, "only {breaks} breaks, the last at {held}");
+    cluster.network().heal();
+    expect_all(&cluster, behind);
+}
+
+#[test]
+fn a_snapshot_that_was_given_up_goes_on_where_it_was() {
+    let (cluster, leader, behind) = far_behind();
+    let mut observer = Observer::of(&cluster, behind);
+    let arrived =
+        wait::within("some of it", PATIENCE, || observer.received().filter(|bytes| *bytes >= 3 * PART_BYTES))
+            .unwrap();
+    cluster.network().set_both(Party::Node(leader), Party::Node(behind), Link::Drop);
+    // Longer than the leader waits for an answer to a part: it is the passing of this time that is tested.
+    std::thread::sleep(Duration::from_secs(22));
+    let mut held = observer.received().expect("it keeps what it has");
+    assert!(held >= arrived, "{held} of {arrived}");
+    cluster.network().set(Party::Node(behind), Party::Node(leader), Link::Pass);
+    cluster.network().set(Party::Node(leader), Party::Node(behind), Link::Bandwidth(BYTES_PER_SECOND));
+    wait::within("the rest comes", PATIENCE, || {
+        match observer.received() {
+            Some(now) => {
+                assert!(now >= held, "it began anew: {now} after {held}");
+                held = now;
+                None
+            }
+            // All of it is there.
+            None => Some(()),
+        }
+    })
+    .unwrap();
+    cluster.network().heal();
+    expect_all(&cluster, behind);
+}
+
+#[test]
+fn a_snapshot_begins_anew_when_either_side_was_restarted() {
+    let (mut cluster, leader, behind) = far_behind();
+    for _ in 0..2 {
+        wait::within("some of it", PATIENCE, || received(&cluster, behind)).unwrap();
+        cluster.kill(behind).unwrap();
+        cluster.start_node(behind).unwrap();
+    }
+    wait::within("some of it again", PATIENCE, || received(&cluster, behind)).unwrap();
+    cluster.kill(leader).unwrap();
+    cluster.network().heal();
+    cluster.await_other_leader(leader, PATIENCE).unwrap();
+    expect_all(&cluster, behind);
+    cluster.start_node(leader).unwrap();
+    cluster.await_caught_up(PATIENCE).unwrap();
 }

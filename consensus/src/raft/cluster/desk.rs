@@ -9,7 +9,7 @@ use vaylix_proto::ErrorReply;
 
 use super::super::{Raft, TypeConfig};
 use super::messages::{Ask, Ballot, Told, decode, encode};
-use super::{Cluster, change, handover, shipment};
+use super::{Cluster, change, handover, relearn, shipment};
 use crate::gate::Leadership;
 use crate::identity::NodeId;
 use crate::transport::{Card, PeerCall, refused};
@@ -103,6 +103,15 @@ impl Desk {
             Ask::Rejoin { node, member } => told(change::replace(cluster, node, member).await),
             Ask::Remove { node } => told(change::remove_id(cluster, node).await),
             Ask::HandOver { to } => told(handover::hand_over_to(cluster, to).await),
+            Ask::Mark => match cluster.0.machine.quarantine.mark() {
+                _ if cluster.is_quarantined() => Told::Not("the state of this node is wrong".to_owned()),
+                Some(mark) => Told::Mark { at: mark.at.get(), digest: mark.digest.as_bytes().to_vec() },
+                None => Told::Not("no mark has been applied here".to_owned()),
+            },
+            Ask::Teach { node } => told(relearn::teach(cluster, node)),
+            Ask::Elect { .. } if cluster.is_quarantined() => {
+                Told::Not("the state of this node is wrong: it does not lead".to_owned())
+            }
             Ask::Elect { vote } => {
                 let (term, leader) = {
                     let metrics = cluster.0.raft.metrics();

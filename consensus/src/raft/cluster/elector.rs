@@ -4,7 +4,6 @@
 //! whenever a node comes back from where it heard nobody. The time of silence is drawn anew each time, so two nodes that
 //! stood in each other's way do not do so again.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -42,7 +41,8 @@ pub(super) async fn run(cluster: Cluster) {
             ServerState::Follower | ServerState::Candidate | ServerState::Learner if !is_voter => continue,
             ServerState::Follower | ServerState::Candidate | ServerState::Learner => {}
         }
-        if !inner.gate.is_serving() || inner.handing_over.load(Ordering::Acquire) {
+        let stands_back = inner.gate.is_retiring() || cluster.is_quarantined();
+        if !inner.gate.is_serving() || stands_back {
             sleep(inner.timing.heartbeat).await;
             continue;
         }

@@ -47,6 +47,8 @@ pub(super) async fn run(cluster: Cluster) {
         if let Err(obstacle) = settle(&cluster).await {
             tracing::debug!("the membership is not yet as it is to be: {obstacle}");
         }
+        cluster.0.machine.forget_old_offer();
+        cluster.0.incoming.forget_old().await;
         sleep(LOOK_AGAIN_EVERY).await;
     }
 }

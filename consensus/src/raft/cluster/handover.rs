@@ -2,8 +2,10 @@
 //!
 //! The heir must have the whole log. It stands for election at once, on the word of the leader; the leader itself votes for
 //! it, because it does not refuse votes on account of its own office. With three voters these two are a majority.
+//!
+//! Nothing new enters the log meanwhile, and what has entered it is answered before: a write that meets a change of office
+//! on purpose is not left with an unknown end. Those that come wait for the change, and are sent to the heir.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::{LogId, Vote};
@@ -11,10 +13,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::messages::{Ask, Told};
 use super::{Cluster, peer};
+use crate::gate::Leadership;
 
 /// How long an heir may take to have the log, and then the office.
 const TIME_MAX: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// It has come by the log when no more than this is missing; the rest is sent while nothing new is added.
+const LAG_ENTRIES_MAX: u64 = 16;
+/// How long that may take.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(1);
 
 impl Cluster {
     /// Gives the office, if this node has it, to the voter that is best prepared. Returns when somebody else has it.
@@ -22,19 +29,50 @@ impl Cluster {
         if !self.is_leader() {
             return Ok(());
         }
-        let heir = {
-            let metrics = self.0.raft.metrics();
-            let metrics = metrics.borrow();
-            let own = self.id();
-            let matched =
-                |node: &u64| metrics.replication.as_ref().and_then(|all| all.get(node).copied().flatten());
-            let voters = metrics.membership_config.membership().voter_ids().filter(|node| *node != own);
-            // Who answers now comes first, then who has most.
-            voters.max_by_key(|node| (std::cmp::Reverse(self.is_silent(*node)), matched(node)))
-        };
-        match heir {
+        match self.heir() {
             Some(heir) => hand_over_to(self, heir).await,
             None => Err("there is no other voter".to_owned()),
+        }
+    }
+
+    /// The voter that is best prepared to lead: who answers now comes first, then who has most.
+    fn heir(&self) -> Option<u64> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow();
+        let own = self.id();
+        let matched =
+            |node: &u64| metrics.replication.as_ref().and_then(|all| all.get(node).copied().flatten());
+        let voters = metrics.membership_config.membership().voter_ids().filter(|node| *node != own);
+        voters.max_by_key(|node| (std::cmp::Reverse(self.is_silent(*node)), matched(node)))
+    }
+
+    /// Asks another node to take the office, for a leader that cannot do anything else: it waits for its disk and has
+    /// fallen silent. The others would notice by themselves, but later. Goes on until it is dropped.
+    pub(super) async fn surrender(&self, leadership: Leadership) {
+        tracing::warn!(term = leadership.term, "the disk does not answer: asking another node to lead");
+        // Until then those that have heard of this leader vote for nobody else; its last heartbeat is perhaps on its way.
+        sleep(self.0.timing.lease() + self.0.timing.heartbeat / 4).await;
+        let question = Ask::Elect { vote: Vote::new_committed(leadership.term, leadership.node) };
+        // Not always the same one: who looks best may be unable too.
+        let mut asked = Vec::new();
+        loop {
+            let members = self.members();
+            let voters = members.iter().filter(|listed| listed.voter && listed.node != leadership.node);
+            let heir = match asked.len() {
+                0 => self.heir(),
+                _ => voters.clone().map(|listed| listed.node).find(|node| !asked.contains(node)),
+            };
+            match heir.and_then(|heir| members.iter().find(|listed| listed.node == heir)) {
+                Some(heir) => {
+                    asked.push(heir.node);
+                    match self.ask(&peer(heir.node, &heir.member), &question).await {
+                        Ok(told) => tracing::debug!(heir = %heir.member.name, ?told, "asked to lead"),
+                        Err(error) => tracing::debug!(heir = %heir.member.name, %error, "not asked to lead"),
+                    }
+                }
+                None => asked.clear(),
+            }
+            sleep(self.0.timing.election_min).await;
         }
     }
 
@@ -58,20 +96,15 @@ pub(super) async fn hand_over_to(cluster: &Cluster, heir: u64) -> Result<(), Str
     if cluster.is_silent(heir) {
         return Err(format!("{} does not answer", listed.member.name));
     }
-    let prepared = async {
-        loop {
-            let (last, matched) = log_ends(cluster, heir);
-            if matched.is_some() && matched >= last {
-                return;
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    if timeout(TIME_MAX, prepared).await.is_err() {
+    if timeout(TIME_MAX, catches_up(cluster, heir)).await.is_err() {
         return Err(format!("{} is too far behind", listed.member.name));
     }
+    // Also: this node does not stand against its heir.
+    let _retiring = inner.gate.retire();
+    if timeout(SETTLE_TIME_MAX, has_all(cluster, heir)).await.is_err() {
+        return Err(format!("{} falls behind", listed.member.name));
+    }
     let question = Ask::Elect { vote: Vote::new_committed(office.term, office.node) };
-    let _standing_back = StandingBack::begin(cluster);
     let deadline = Instant::now() + TIME_MAX;
     let mut metrics = inner.raft.server_metrics();
     while Instant::now() < deadline {
@@ -96,28 +129,45 @@ pub(super) async fn hand_over_to(cluster: &Cluster, heir: u64) -> Result<(), Str
     Err(format!("{} was not elected", listed.member.name))
 }
 
-/// While it lives, this node does not stand for election.
-struct StandingBack<'a>(&'a AtomicBool);
-
-impl<'a> StandingBack<'a> {
-    fn begin(cluster: &'a Cluster) -> Self {
-        let flag = &cluster.0.handing_over;
-        flag.store(true, Ordering::Release);
-        Self(flag)
+/// Returns when `heir` has the log but for the last few entries.
+async fn catches_up(cluster: &Cluster, heir: u64) {
+    loop {
+        let Ends { last, matched, .. } = ends(cluster, heir);
+        if matched.is_some_and(|matched| last.is_none_or(|last| last <= matched + LAG_ENTRIES_MAX)) {
+            return;
+        }
+        sleep(LOOK_EVERY).await;
     }
 }
 
-impl Drop for StandingBack<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+/// Returns when `heir` has the whole log, and all of it is applied here.
+async fn has_all(cluster: &Cluster, heir: u64) {
+    loop {
+        // First of all: what was on its way into the log arrives there.
+        sleep(LOOK_EVERY).await;
+        let Ends { last, applied, matched } = ends(cluster, heir);
+        if matched.is_some() && matched >= last && applied >= last {
+            return;
+        }
     }
 }
 
-/// The last entry of the log, by index, and of what `node` has of it.
-fn log_ends(cluster: &Cluster, node: u64) -> (Option<u64>, Option<u64>) {
+/// Where the log ends, by openraft's count.
+struct Ends {
+    last: Option<u64>,
+    applied: Option<u64>,
+    /// Of what the heir has.
+    matched: Option<u64>,
+}
+
+fn ends(cluster: &Cluster, heir: u64) -> Ends {
     let metrics = cluster.0.raft.metrics();
     let metrics = metrics.borrow();
     let matched: Option<LogId<u64>> =
-        metrics.replication.as_ref().and_then(|replication| replication.get(&node).copied().flatten());
-    (metrics.last_log_index, matched.map(|id| id.index))
+        metrics.replication.as_ref().and_then(|replication| replication.get(&heir).copied().flatten());
+    Ends {
+        last: metrics.last_log_index,
+        applied: metrics.last_applied.map(|id| id.index),
+        matched: matched.map(|id| id.index),
+    }
 }

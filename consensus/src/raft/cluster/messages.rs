@@ -25,6 +25,10 @@ pub(super) enum Ask {
     HandOver { to: u64 },
     /// Stand for election now: I, who lead under `vote`, give up my office.
     Elect { vote: Vote<u64> },
+    /// What was your state at the last mark that you have applied?
+    Mark,
+    /// My state is wrong: send me yours.
+    Teach { node: u64 },
 }
 
 /// The answer to an [`Ask`].
@@ -34,6 +38,14 @@ pub(super) enum Told {
     Who(Whereabouts),
     /// To [`Ask::ReadIndex`]: the number of an entry.
     ReadIndex(u64),
+    /// To [`Ask::Mark`].
+    Mark {
+        /// The entry of the mark.
+        at: u64,
+        /// The digest of the state there.
+        #[serde(with = "serde_bytes")]
+        digest: Vec<u8>,
+    },
     /// It is done.
     Done,
     /// It is not, for this reason; perhaps somebody else can.
@@ -53,6 +65,9 @@ pub(super) struct Whereabouts {
     pub(super) seeds: Vec<(String, String)>,
     pub(super) leader: Option<u64>,
     pub(super) members: Vec<Listed>,
+    /// Where its control plane is reached, if it has one. Earlier releases say nothing of it.
+    #[serde(default)]
+    pub(super) admin: Option<String>,
 }
 
 /// A member as a node knows it.
@@ -76,7 +91,14 @@ pub(crate) enum Ballot {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Shipment {
     /// A snapshot comes.
-    Begin { id: u64, vote: Vote<u64>, meta: Meta },
+    Begin {
+        id: u64,
+        vote: Vote<u64>,
+        meta: Meta,
+        /// Whether it is for a node that has all of that in its log, and has made something wrong of it.
+        #[serde(default)]
+        teaches: bool,
+    },
     /// Bytes `offset..` of its compressed image.
     Part {
         id: u64,

@@ -10,6 +10,8 @@
 //! | `handover` | gives an office to another node |
 //! | `shipment` | snapshots on their way |
 //! | `contact` | when a leader was heard of last |
+//! | `agreement` | compares the states of the nodes |
+//! | `relearn` | the way out for a node whose state is wrong |
 //! | `messages` | what is said |
 //!
 //! # Why it is safe
@@ -34,8 +36,11 @@
 //!   applied, because an office begins with an applied entry of its own term.
 //! - **Elections do not disturb a leader that works.** A node that hears none asks the others first; whoever has heard of
 //!   a leader recently says no, and no term changes.
+//! - **Who is wrong leads nobody.** A node whose state is not what a majority had answers no read and takes no office before
+//!   it has learnt it anew, and what it has promised with its log and its vote holds all the while.
 //! - **A heartbeat proves progress.** It is sent only while openraft, which waits for the disk, answers too.
 
+mod agreement;
 mod change;
 mod contact;
 mod desk;
@@ -44,7 +49,10 @@ mod founding;
 mod handover;
 mod messages;
 mod pulse;
+mod relearn;
 mod shipment;
+#[cfg(test)]
+mod trials;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +73,7 @@ use self::messages::{Listed, Whereabouts};
 use self::pulse::Pulse;
 use super::log_store::LogStore;
 use super::machine::Machine;
+use super::network::Appends;
 use super::office::{Office, OfficeMember};
 use super::{Member, Raft, codec};
 use crate::config::{ClusterConfig, Timing};
@@ -73,6 +82,7 @@ use crate::fatal::no_panic_in_task;
 use crate::gate::Gate;
 use crate::identity::NodeId;
 use crate::limits::ASK_TIME_MAX;
+use crate::queue::Queue;
 use crate::status::{ClusterStatus, MemberStatus, PeerCounts, Phase, Role};
 use crate::transport::{Card, Peer, PeerCall, PeerTransport};
 
@@ -94,13 +104,28 @@ pub(crate) struct Inner {
     pub(crate) contact: Contact,
     pub(crate) pulse: Pulse,
     incoming: shipment::Incoming,
+    /// Held while another node is sent the state of this one to learn it anew.
+    teaching: Arc<tokio::sync::Mutex<()>>,
+    queue: Arc<Queue>,
+    appends: Arc<Appends>,
     /// Whether since the start everything has been applied here that a leader called committed.
     informed: AtomicBool,
-    /// Whether this node is giving its office away, and so does not stand for another.
-    handing_over: AtomicBool,
     /// One change of the membership at a time.
     changing: tokio::sync::Mutex<()>,
     touch: tokio::sync::mpsc::Sender<desk::Touch>,
+}
+
+/// What a node is made of before it is one among others.
+pub(crate) struct Parts {
+    pub(crate) config: ClusterConfig,
+    pub(crate) timing: Timing,
+    pub(crate) raft: Raft,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) log_store: LogStore,
+    pub(crate) transport: Arc<dyn PeerTransport>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) appends: Arc<Appends>,
 }
 
 /// A peer did not do what it was asked.
@@ -114,15 +139,8 @@ pub(crate) enum AskError {
 
 impl Cluster {
     /// Joins what is needed and starts the work that goes on by itself; that ends with the returned handles.
-    pub(crate) fn start(
-        config: ClusterConfig,
-        timing: Timing,
-        raft: Raft,
-        machine: Arc<Machine>,
-        gate: Arc<Gate>,
-        log_store: LogStore,
-        transport: Arc<dyn PeerTransport>,
-    ) -> (Self, Vec<AbortHandle>) {
+    pub(crate) fn start(parts: Parts) -> (Self, Vec<AbortHandle>) {
+        let Parts { config, timing, raft, machine, gate, log_store, transport, queue, appends } = parts;
         let (touch, touched) = tokio::sync::mpsc::channel(1);
         let cluster = Self(Arc::new(Inner {
             config,
@@ -135,8 +153,10 @@ impl Cluster {
             contact: Contact::new(),
             pulse: Pulse::default(),
             incoming: shipment::Incoming::default(),
+            teaching: Arc::default(),
+            queue,
+            appends,
             informed: AtomicBool::new(false),
-            handing_over: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             touch,
         }));
@@ -148,6 +168,8 @@ impl Cluster {
             spawn("the heartbeats", Box::pin(pulse::run(cluster.clone()))),
             spawn("the elector", Box::pin(elector::run(cluster.clone()))),
             spawn("the founding", Box::pin(founding::run(cluster.clone()))),
+            spawn("the comparing of states", Box::pin(agreement::run(cluster.clone()))),
+            spawn("the learning anew", Box::pin(relearn::run(cluster.clone()))),
             spawn("the followed heartbeats", Box::pin(desk::touch(cluster.0.raft.clone(), touched))),
         ];
         (cluster, tasks)
@@ -171,7 +193,9 @@ impl Cluster {
             Phase::Streaming
         } else if is_stale {
             Phase::Stale
-        } else if !self.is_informed() || committed > inner.machine.applied_record_index() + PHASE_LAG_ENTRIES
+        } else if self.is_quarantined()
+            || !self.is_informed()
+            || committed > inner.machine.applied_record_index() + PHASE_LAG_ENTRIES
         {
             Phase::CatchingUp
         } else {
@@ -196,7 +220,14 @@ impl Cluster {
             leader_silence: silence,
             calls: PeerCounts {
                 heartbeats_failed: inner.pulse.counts.heartbeats_failed.load(Ordering::Relaxed),
+                appends_failed: inner.appends.failed.load(Ordering::Relaxed),
+                appends: inner.appends.answered.load(Ordering::Relaxed),
+                append_time: Duration::from_micros(inner.appends.micros.load(Ordering::Relaxed)),
+                connections: inner.transport.connections(),
             },
+            incoming_bytes: inner.incoming.bytes(),
+            is_quarantined: self.is_quarantined(),
+            agreement: inner.machine.quarantine.counts(),
         }
     }
 
@@ -217,6 +248,7 @@ impl Cluster {
             metrics.last_applied.is_some_and(|id| codec::sequence(id.index).get() >= index)
         });
         match tokio::time::timeout(self.patience(), applied).await {
+            Ok(Ok(_)) if self.is_quarantined() => Err(ReadError::Quarantined),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_gone)) => Err(ReadError::Closed),
             Err(_elapsed) => Err(ReadError::Unconfirmed),
@@ -260,10 +292,15 @@ impl Cluster {
         self.0.raft.server_metrics().borrow().state == ServerState::Leader
     }
 
+    /// Whether the state of this node is known to be wrong.
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.0.machine.quarantine.is_imposed()
+    }
+
     /// Whether this node has had everything since its start that was acknowledged before it. Until then its state may be
     /// much older than that of any node that has not been restarted: it has applied a snapshot at most.
     pub(crate) fn is_informed(&self) -> bool {
-        self.0.informed.load(Ordering::Acquire) || self.0.gate.office().is_some()
+        !self.is_quarantined() && (self.0.informed.load(Ordering::Acquire) || self.0.gate.office().is_some())
     }
 
     /// A leader says that everything up to here is committed.
@@ -273,6 +310,21 @@ impl Cluster {
             && self.0.machine.applied_record_index() >= codec::sequence(committed.index).get()
         {
             self.0.informed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Where the control plane of the leader is reached, as the leader says now; `None` without one, or when it does not
+    /// answer soon.
+    pub(crate) async fn leader_admin_address(&self) -> Option<String> {
+        let leader = self.leader()?;
+        if leader == self.id() {
+            return self.0.config.admin_address.clone();
+        }
+        let listed = self.members().into_iter().find(|listed| listed.node == leader)?;
+        let at = peer(leader, &listed.member);
+        match self.call(&at, PeerCall::Ask, &messages::Ask::Who, self.patience()).await {
+            Ok(messages::Told::Who(found)) if found.node == leader => found.admin,
+            _ => None,
         }
     }
 
@@ -293,6 +345,7 @@ impl Cluster {
             seeds: self.0.config.seeds.iter().map(|seed| (seed.name.clone(), seed.address.clone())).collect(),
             leader: self.leader(),
             members: self.members(),
+            admin: self.0.config.admin_address.clone(),
         }
     }
 

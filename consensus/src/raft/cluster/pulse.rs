@@ -6,8 +6,8 @@
 //! serves them.
 //!
 //! Heartbeats go on only while openraft answers (see `prove`): it waits for the log to be on disk, so a leader whose disk
-//! is stuck falls silent, and another one is elected. A leader that no majority has answered for a while steps down: it
-//! gives its vote in the next term to nobody.
+//! is stuck for as long as others bear silence falls silent, and asks one of them to lead. A leader that no majority has
+//! answered for a while steps down: it gives its vote in the next term to nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -18,7 +18,7 @@ use openraft::{CommittedLeaderId, LogId, ServerState, Vote};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::super::{Member, TypeConfig};
 use super::{Cluster, peer};
@@ -26,7 +26,7 @@ use crate::error::ReadError;
 use crate::gate::Leadership;
 use crate::transport::PeerCall;
 
-/// How many of the longest election times a leader may go without a majority, or without its disk.
+/// How many of the longest election times a leader may go without a majority.
 const PATIENCE_ELECTIONS: u32 = 3;
 const PATIENCE_PARTS: u32 = 2;
 
@@ -174,6 +174,10 @@ impl Cluster {
         if inner.gate.is_open() {
             return Ok(());
         }
+        #[cfg(test)]
+        if inner.gate.planted.is(crate::planted::Bug::ReadsUnconfirmed) {
+            return Ok(());
+        }
         let mut confirmed = inner.pulse.confirmed.subscribe();
         let mut ticket = 0;
         inner.pulse.drawn.send_modify(|drawn| {
@@ -204,7 +208,7 @@ impl Cluster {
         inner.gate.office()
     }
 
-    /// How long a leader may go without an answer of a majority, or of its disk.
+    /// How long a leader may go without an answer of a majority.
     pub(crate) fn patience(&self) -> Duration {
         self.0.timing.election_max * PATIENCE_ELECTIONS / PATIENCE_PARTS
     }
@@ -213,14 +217,20 @@ impl Cluster {
         ReadError::NotLeader { leader: super::super::office::leader_hint_of(&self.0.raft) }
     }
 
-    /// Gives up the office without an heir: nobody gets this node's vote in the next term.
-    pub(super) async fn step_down(&self, leadership: Leadership) {
-        tracing::warn!(term = leadership.term, "no majority answers: stepping down");
+    /// Gives up the office without an heir: nobody gets this node's vote in the next term. Tries again until it is dropped or
+    /// has done it: openraft refuses while it holds its lease.
+    pub(super) async fn step_down(&self, leadership: Leadership, why: &'static str) {
+        tracing::warn!(term = leadership.term, "{why}: stepping down");
         let vote = Vote::new(leadership.term + 1, 0);
         // Whatever is in the log.
         let last_log_id = Some(LogId::new(CommittedLeaderId::new(u64::MAX, u64::MAX), u64::MAX));
-        if let Err(error) = self.0.raft.vote(VoteRequest::new(vote, last_log_id)).await {
-            tracing::debug!(%error, "not stepped down");
+        loop {
+            match self.0.raft.vote(VoteRequest::new(vote, last_log_id)).await {
+                Ok(response) if response.vote >= vote => return,
+                Ok(response) => tracing::debug!(vote = %response.vote, "not stepped down yet"),
+                Err(error) => tracing::debug!(%error, "not stepped down yet"),
+            }
+            sleep(self.0.timing.heartbeat).await;
         }
     }
 }
@@ -253,6 +263,7 @@ pub(super) async fn run(cluster: Cluster) {
         inner.pulse.begin(leadership, membership.get_joint_config().clone(), &peers);
         tasks.keep(&cluster, leadership, members);
         let mut stepping_down = None;
+        let mut surrendering = None;
         loop {
             tokio::select! {
                 changed = metrics.changed() => match changed {
@@ -265,14 +276,37 @@ pub(super) async fn run(cluster: Cluster) {
                         inner.informed.store(true, std::sync::atomic::Ordering::Release);
                     }
                     prove(&cluster, leadership);
-                    let lost = !inner.pulse.has_quorum(cluster.patience());
-                    if lost && stepping_down.is_none() {
+                    if inner.pulse.is_proved(leadership, inner.timing.election_min) {
+                        surrendering = None;
+                    } else if surrendering.is_none() {
                         let cluster = cluster.clone();
-                        stepping_down = Some(tokio::spawn(async move { cluster.step_down(leadership).await }));
+                        surrendering =
+                            Some(AbortOnDrop(tokio::spawn(async move { cluster.surrender(leadership).await })));
+                    }
+                    let why = if cluster.is_quarantined() {
+                        Some("the state of this node is wrong")
+                    } else if inner.pulse.has_quorum(cluster.patience()) {
+                        None
+                    } else {
+                        Some("no majority answers")
+                    };
+                    if let Some(why) = why.filter(|_| stepping_down.is_none()) {
+                        let cluster = cluster.clone();
+                        let step_down = async move { cluster.step_down(leadership, why).await };
+                        stepping_down = Some(AbortOnDrop(tokio::spawn(step_down)));
                     }
                 }
             }
         }
+    }
+}
+
+/// A task that ends when this is dropped.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -282,7 +316,9 @@ fn announce(cluster: &Cluster, leader: Option<u64>, term: u64) {
     match (leader, member) {
         (Some(leader), _) if leader == cluster.id() => tracing::info!(term, "this node leads the cluster"),
         (Some(_), Some(listed)) => tracing::info!(term, leader = %listed.member.name, "following a leader"),
-        _ => tracing::info!(term, "no leader is known"),
+        // The membership that names it has not arrived yet.
+        (Some(leader), None) => tracing::info!(term, leader, "following a leader"),
+        (None, _) => tracing::info!(term, "no leader is known"),
     }
 }
 
@@ -338,7 +374,7 @@ async fn beat(cluster: Cluster, leadership: Leadership, node: u64, member: Membe
     loop {
         let ticket = *drawn.borrow_and_update();
         let sent = Instant::now();
-        if inner.pulse.is_proved(leadership, cluster.patience()) {
+        if inner.pulse.is_proved(leadership, inner.timing.election_min) {
             let (matched, applied) = {
                 let metrics = inner.raft.metrics();
                 let metrics = metrics.borrow();

@@ -55,12 +55,43 @@ fn the_format_is_what_it_was() {
         expect_revision: 0,
         changes: vec![SystemChange::Put { key: "n".into(), value: b"c"[..].into() }],
     }]);
-    let golden: &[u8] = b"VXSTATE\x01\
+    let golden: &[u8] = b"VXSTATE\x02\
         \x02\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\
         \x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0nc\
         \x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\x03\x01\0\0\0\0\0\0kv\
+        \0\0";
+    let root = bench.state.root();
+    assert_eq!(encoded(&root), [golden, root.digest().as_bytes(), b"END."].concat());
+}
+
+/// As releases wrote it that knew no digest.
+#[test]
+fn format_1_is_read_and_goes_on() {
+    let mut bench = Bench::new();
+    bench.now_ms = 0x0102;
+    bench.run(&set_px("k", "v", 1));
+    let golden: &[u8] = b"VXSTATE\x01\
+        \x01\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+        \0\0\0\0\0\0\0\0\
+        \x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\x03\x01\0\0\0\0\0\0kv\
         \0END.";
-    assert_eq!(encoded(&bench.state.root()), golden);
+    let root = Root::decode(golden).unwrap();
+    assert_eq!((root.digest(), root.mark()), (bench.state.root().digest(), None));
+    assert_eq!(encoded(&root), encoded(&bench.state.root()));
+}
+
+#[test]
+fn an_image_of_another_state_than_its_digest_says_is_refused() {
+    let mut bench = Bench::new();
+    bench.run(&set("key", "value"));
+    bench.apply(vec![Op::Mark]);
+    let bytes = encoded(&bench.state.root());
+    let root = Root::decode(&bytes[..]).unwrap();
+    assert_eq!(root.mark(), bench.state.root().mark());
+    let at = bytes.windows(5).position(|window| window == b"value").unwrap();
+    let mut damaged = bytes.clone();
+    damaged[at] ^= 1;
+    assert!(matches!(Root::decode(&damaged[..]), Err(DecodeError::Malformed(_))));
 }
 
 #[test]
@@ -75,7 +106,7 @@ fn damaged_bytes_are_refused() {
         Root::decode(&bytes[..]).map(|_| ()).unwrap_err()
     };
     assert!(matches!(with(0, b'x'), DecodeError::Magic));
-    assert!(matches!(with(7, 2), DecodeError::Format(2)));
+    assert!(matches!(with(7, 3), DecodeError::Format(3)));
     assert!(matches!(with(bytes.len() - 1, 0), DecodeError::Malformed(_)));
     // Enormous lengths and counts cost nothing: the bytes are not there.
     for at in 8..bytes.len() {

@@ -1,6 +1,7 @@
 //! The rules by example, against a model, and under concurrency.
 
 mod allowances;
+mod digest;
 mod image;
 mod model;
 mod readers;

@@ -191,17 +191,17 @@ impl Model {
 
 /// What one history consists of.
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     One(Command),
     Transaction(Vec<Command>),
     Sweep(u32),
 }
 
-fn key() -> impl Strategy<Value = Text> {
+pub(super) fn key() -> impl Strategy<Value = Text> {
     prop::sample::select(vec!["", "a", "ab", "b", "key:1", "key:2", "é"]).prop_map(Text::from_static)
 }
 
-fn stored() -> impl Strategy<Value = Bytes> {
+pub(super) fn stored() -> impl Strategy<Value = Bytes> {
     prop::sample::select(vec![&b"1"[..], b"-7", b"9223372036854775807", b"text", b"\xff", b""])
         .prop_map(Bytes::from_static)
 }
@@ -270,11 +270,11 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// Batches with the milliseconds that passed before each; time can also be told wrong by a later leader.
-fn history() -> impl Strategy<Value = Vec<(i64, Vec<Event>)>> {
+pub(super) fn history() -> impl Strategy<Value = Vec<(i64, Vec<Event>)>> {
     vec((-5..15_i64, vec(event(), 0..6)), 1..25)
 }
 
-fn op(event: &Event) -> Op<'_> {
+pub(super) fn op(event: &Event) -> Op<'_> {
     let step = |command| Op::from_command(command).expect("only such are generated");
     match event {
         Event::One(command) => step(command),

@@ -7,7 +7,7 @@ const DAYS: [u64; 3] = [30, 7, 1];
 
 /// What is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(crate) enum Notice {
     /// The certificate has less than one of the [`DAYS`] left.
     Soon {
         /// Whole days that are left.
@@ -19,7 +19,7 @@ pub(super) enum Notice {
 
 /// Tells each thing once for each certificate.
 #[derive(Default)]
-pub(super) struct Expiry {
+pub(crate) struct Expiry {
     over_from_ms: u64,
     /// How many of the [`DAYS`] have been told, and one more for the end.
     told: usize,
@@ -27,7 +27,7 @@ pub(super) struct Expiry {
 
 impl Expiry {
     /// What is new about a certificate that is not valid any more from `over_from_ms` on.
-    pub(super) fn look(&mut self, over_from_ms: u64, now_ms: u64) -> Option<Notice> {
+    pub(crate) fn look(&mut self, over_from_ms: u64, now_ms: u64) -> Option<Notice> {
         if self.over_from_ms != over_from_ms {
             *self = Self { over_from_ms, told: 0 };
         }

@@ -7,11 +7,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use vaylix_access::Door;
 
-use super::changes::{Changes, Seen, Step};
-use super::error::Error;
-use super::expiry::{Expiry, Notice};
-use super::files::{Contents, Digest, Files};
-use super::material::Material;
+use crate::changes::{Changes, Seen, Step};
+use crate::error::Error;
+use crate::expiry::{Expiry, Notice};
+use crate::files::{Contents, Digest, Files};
+use crate::material::Material;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

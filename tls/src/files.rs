@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::error::Error;
+use crate::error::Error;
 
 /// The largest file that is read: a bundle of all public authorities has a quarter of it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -26,18 +26,18 @@ pub struct Files {
 }
 
 /// Says whether contents are the same, without keeping a private key around for it.
-pub(super) type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// What was in the files at one time.
 #[derive(PartialEq, Eq)]
-pub(super) struct Contents {
-    pub(super) cert: Vec<u8>,
-    pub(super) key: Vec<u8>,
-    pub(super) client_ca: Option<Vec<u8>>,
+pub(crate) struct Contents {
+    pub(crate) cert: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) client_ca: Option<Vec<u8>>,
 }
 
 impl Contents {
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         let mut hash = Sha256::new();
         for part in [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten() {
             // The length keeps bytes from wandering between files unnoticed.
@@ -50,7 +50,7 @@ impl Contents {
 
 impl Files {
     /// Reads all of them once. Blocks.
-    pub(super) fn read(&self) -> Result<Contents, Error> {
+    pub(crate) fn read(&self) -> Result<Contents, Error> {
         Ok(Contents {
             cert: read(&self.cert)?,
             key: read(&self.key)?,
@@ -60,7 +60,7 @@ impl Files {
 
     /// Reads all of them until two readings agree, so that files which are being replaced are not seen half old
     /// and half new. Blocks.
-    pub(super) fn read_settled(&self) -> Result<Contents, Error> {
+    pub(crate) fn read_settled(&self) -> Result<Contents, Error> {
         let mut contents = self.read()?;
         for _ in 1..READINGS_MAX {
             let again = self.read()?;

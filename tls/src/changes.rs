@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::files::Digest;
+use crate::files::Digest;
 
 /// Files that could not be used are tried again after this time although they have not changed: the day of a certificate
 /// may have come, or a file be readable again.
-pub(super) const RETRY_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const RETRY_EVERY: Duration = Duration::from_secs(60);
 
 /// What a look at the files showed: their contents, or why there are none.
-pub(super) type Seen = Result<Digest, String>;
+pub(crate) type Seen = Result<Digest, String>;
 
 /// What is to be done after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Nothing: nothing has changed, or the files are still changing.
     Wait,
     /// They are new, and have been the same twice.
@@ -23,7 +23,7 @@ pub(super) enum Step {
 }
 
 /// What was seen of the files so far.
-pub(super) struct Changes {
+pub(crate) struct Changes {
     in_force: Seen,
     last: Seen,
     failed: Option<(Seen, Instant)>,
@@ -31,12 +31,12 @@ pub(super) struct Changes {
 
 impl Changes {
     /// With contents in force that were just read.
-    pub(super) fn new(in_force: Digest) -> Self {
+    pub(crate) fn new(in_force: Digest) -> Self {
         Self { in_force: Ok(in_force), last: Ok(in_force), failed: None }
     }
 
     /// Takes note of a look.
-    pub(super) fn look(&mut self, seen: Seen, now: Instant) -> Step {
+    pub(crate) fn look(&mut self, seen: Seen, now: Instant) -> Step {
         let is_settled = seen == self.last;
         if !is_settled {
             self.last.clone_from(&seen);
@@ -59,12 +59,12 @@ impl Changes {
     }
 
     /// These contents are in force now.
-    pub(super) fn succeeded(&mut self, digest: Digest) {
+    pub(crate) fn succeeded(&mut self, digest: Digest) {
         *self = Self::new(digest);
     }
 
     /// An attempt failed at `now`; `seen` is what was tried.
-    pub(super) fn failed(&mut self, seen: Seen, now: Instant) {
+    pub(crate) fn failed(&mut self, seen: Seen, now: Instant) {
         self.failed = Some((seen, now));
     }
 }

@@ -10,9 +10,9 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::error::Error;
-use super::files::Files;
-use super::material::Material;
+use crate::error::Error;
+use crate::files::Files;
+use crate::material::Material;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const NOW_MS: u64 = 1_800_000_000_000;

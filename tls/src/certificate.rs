@@ -9,18 +9,18 @@ use vaylix_access::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::time::Time;
 
-use super::error::Error;
+use crate::error::Error;
 
 /// A certificate that was read, with its times in words.
-pub(super) struct Stated {
-    pub(super) certificate: Certificate,
+pub(crate) struct Stated {
+    pub(crate) certificate: Certificate,
     not_before: Time,
     not_after: Time,
 }
 
 impl Stated {
     /// Reads what the certificate of `path` says. Whether anybody vouches for it is not looked at.
-    pub(super) fn read(der: &CertificateDer<'_>, path: &Path) -> Result<Self, Error> {
+    pub(crate) fn read(der: &CertificateDer<'_>, path: &Path) -> Result<Self, Error> {
         let bad = |error: x509_cert::der::Error| Error::BadCertificate {
             path: path.to_owned(),
             detail: error.to_string(),
@@ -41,7 +41,7 @@ impl Stated {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn check_time(&self, now_ms: u64, path: &Path) -> Result<(), Error> {
+    pub(crate) fn check_time(&self, now_ms: u64, path: &Path) -> Result<(), Error> {
         let path = path.to_owned();
         if now_ms < self.certificate.not_before_ms {
             return Err(Error::NotYetValid { path, from: self.not_before.to_string() });

@@ -12,9 +12,12 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use vaylix_access::Certificate;
 
-use super::certificate::Stated;
-use super::error::Error;
-use super::files::{Contents, Digest, Files};
+use crate::certificate::Stated;
+use crate::error::Error;
+use crate::files::{Contents, Digest, Files};
+
+/// What ALPN calls HTTP/2 and HTTP/1.1, the preferred one first.
+const HTTP_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// A certificate with its key, and the authorities that clients are judged by.
 ///
@@ -22,12 +25,13 @@ use super::files::{Contents, Digest, Files};
 /// every handshake: sessions are not resumed then, so that an authority which is taken away counts at once.
 pub struct Material {
     server: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
     pair: Arc<CertifiedKey>,
     authorities: Option<Arc<RootCertStore>>,
     certificate: Certificate,
     /// What should be looked at, but refuses nothing.
-    pub(super) warnings: Vec<String>,
-    pub(super) digest: Digest,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) digest: Digest,
 }
 
 impl Material {
@@ -35,7 +39,7 @@ impl Material {
     ///
     /// # Errors
     /// The first reason why they cannot be used.
-    pub(super) fn check(files: &Files, contents: Contents, now_ms: u64) -> Result<Self, Error> {
+    pub(crate) fn check(files: &Files, contents: Contents, now_ms: u64) -> Result<Self, Error> {
         let digest = contents.digest();
         let provider = provider();
         let chain = certificates(&files.cert, &contents.cert)?;
@@ -57,14 +61,31 @@ impl Material {
             (Some(path), Some(bytes)) => Some(Arc::new(authorities(path, bytes, now_ms, &mut warnings)?)),
             _ => None,
         };
-        let server = Arc::new(server_config(&pair, authorities.as_ref(), provider)?);
-        Ok(Self { server, pair, authorities, certificate: leaf.certificate, warnings, digest })
+        let server = Arc::new(server_config(&pair, authorities.as_ref(), Arc::clone(&provider))?);
+        let mut http = server_config(&pair, authorities.as_ref(), provider)?;
+        http.alpn_protocols = HTTP_PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        Ok(Self {
+            server,
+            http: Arc::new(http),
+            pair,
+            authorities,
+            certificate: leaf.certificate,
+            warnings,
+            digest,
+        })
     }
 
     /// To accept connections with.
     #[must_use]
     pub fn server_config(&self) -> &Arc<ServerConfig> {
         &self.server
+    }
+
+    /// To accept connections with that speak HTTP: the same, and the client chooses between HTTP/2 and HTTP/1.1. Sessions
+    /// of the one are not resumed with the other.
+    #[must_use]
+    pub fn http_config(&self) -> &Arc<ServerConfig> {
+        &self.http
     }
 
     /// To open connections with, on which this node shows the same certificate that it shows to those who connect to it.

@@ -1,0 +1,134 @@
+//! Tokens that stand for a login for a while, where connections do not.
+//!
+//! A token is 32 random bytes. Only its digest is kept, in memory, on the node that issued it: a restart ends all of them.
+//! What its bearer may do is decided anew for every request, by the rules as they are then. It ends early when the user is
+//! gone or disabled, or has got another password.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use vaylix_proto::{Code, ErrorReply};
+
+use crate::counters::Metric;
+use crate::door::Door;
+use crate::identity::Identity;
+use crate::refusal;
+use crate::ticket::Visitor;
+
+/// How long a token is good for.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// Most tokens at once. Whoever logs in beyond that is refused until one ends.
+const TOKENS_MAX: usize = 4096;
+/// Most of one user; the oldest makes room.
+const TOKENS_PER_USER_MAX: usize = 64;
+const TOKEN_BYTES: usize = 32;
+
+type Fingerprint = [u8; 32];
+
+/// The tokens in force.
+#[derive(Default)]
+pub(crate) struct Tokens(Mutex<HashMap<Fingerprint, Held>>);
+
+struct Held {
+    identity: Identity,
+    /// What the password was hashed to; none on a server without authentication.
+    password_hash: Option<String>,
+    ends_at: Instant,
+}
+
+/// A token that was issued, in the form it is shown in. Has no `Debug`: it is a secret.
+pub struct Token {
+    /// 64 hexadecimal digits.
+    pub text: String,
+    /// How long it is good for.
+    pub life: Duration,
+}
+
+impl Door {
+    /// Issues a token for whoever the visitor is.
+    ///
+    /// # Errors
+    /// `SRV-007` before a login, `SRV-012` when too many tokens are in force or the access rules have just changed, `SRV-009` when the system has no randomness.
+    pub fn issue_token(&self, visitor: &Visitor) -> Result<Token, ErrorReply> {
+        let identity = visitor.identity().cloned().ok_or_else(refusal::login_required)?;
+        let policy = self.policy()?;
+        if identity.revision() != policy.revision() {
+            // Perhaps the password that was just shown is not the right one any more.
+            return Err(refusal::contended());
+        }
+        let password_hash = policy.password_hash(identity.user()).map(str::to_owned);
+        drop(policy);
+        let mut random = [0; TOKEN_BYTES];
+        getrandom::fill(&mut random).map_err(|_| refusal::hashing_failed())?;
+        let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let now = Instant::now();
+        let mut tokens = self.0.tokens.0.lock();
+        if tokens.len() >= TOKENS_MAX {
+            tokens.retain(|_, held| held.ends_at > now);
+        }
+        let own = tokens.iter().filter(|(_, held)| held.identity.user() == identity.user());
+        if own.clone().count() >= TOKENS_PER_USER_MAX
+            && let Some(oldest) = own.min_by_key(|(_, held)| held.ends_at).map(|(print, _)| *print)
+        {
+            tokens.remove(&oldest);
+        }
+        if tokens.len() >= TOKENS_MAX {
+            return Err(ErrorReply::new(
+                Code::RateLimitExceeded,
+                "request rate limit exceeded: too many tokens are in force; try again later",
+            ));
+        }
+        tokens.insert(fingerprint(&text), Held { identity, password_hash, ends_at: now + TOKEN_LIFE });
+        Ok(Token { text, life: TOKEN_LIFE })
+    }
+
+    /// Somebody who brings a token.
+    ///
+    /// # Errors
+    /// `SRV-007` when it is not in force, or not any more.
+    pub fn arrival_with_token(
+        &self,
+        connection_id: u64,
+        peer: SocketAddr,
+        token: &str,
+    ) -> Result<Visitor, ErrorReply> {
+        let policy = self.policy()?;
+        let identity = {
+            let mut tokens = self.0.tokens.0.lock();
+            let print = fingerprint(token);
+            let held = tokens.get(&print).filter(|held| held.ends_at > Instant::now());
+            let identity = held.and_then(|held| {
+                let is_same = policy.password_hash(held.identity.user()) == held.password_hash.as_deref();
+                policy.renew(&held.identity).filter(|_| is_same)
+            });
+            if identity.is_none() {
+                tokens.remove(&print);
+            }
+            identity
+        };
+        match identity {
+            Some(identity) => Ok(Visitor::new(self.clone(), connection_id, peer, Some(identity))),
+            None => {
+                self.0.counters.increment(Metric::LoginsFailed);
+                Err(ErrorReply::new(
+                    Code::AuthenticationRequired,
+                    "client authentication is required: the token is unknown or has ended; log in again",
+                ))
+            }
+        }
+    }
+
+    /// Ends a token. One that is not in force is ended already.
+    pub fn end_token(&self, token: &str) {
+        self.0.tokens.0.lock().remove(&fingerprint(token));
+    }
+}
+
+/// Tokens are found by their digest, so how long a search takes tells nothing of those in force.
+fn fingerprint(token: &str) -> Fingerprint {
+    Sha256::digest(token.as_bytes()).into()
+}

@@ -1,0 +1,455 @@
+//! The one table of operations. The gRPC services, the JSON routes and the OpenAPI document are made from it, so none of
+//! them can know an operation that the others do not, or handle it differently.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawPathParams, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, get, on};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio_stream::Stream;
+use tonic::service::Routes;
+use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status};
+use vaylix_admin_proto::DESCRIPTORS;
+use vaylix_admin_proto::health::health_server::HealthServer;
+use vaylix_admin_proto::v1::access_service_server::{AccessService, AccessServiceServer};
+use vaylix_admin_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
+use vaylix_admin_proto::v1::maintenance_service_server::{MaintenanceService, MaintenanceServiceServer};
+use vaylix_admin_proto::v1::*;
+use vaylix_proto::{Code, Command};
+
+use crate::caller::Origin;
+use crate::caps::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, WATCH_EVERY};
+use crate::fault::Fault;
+use crate::listener::Scope;
+use crate::metrics;
+use crate::service::{access, cluster, maintenance};
+use crate::stage::Stage;
+use crate::{health, openapi, probes};
+
+/// One operation, as JSON speaks it.
+pub(crate) struct Operation {
+    pub(crate) service: &'static str,
+    pub(crate) method: Method,
+    /// With the names of parameters in braces.
+    pub(crate) path: &'static str,
+    pub(crate) request: &'static str,
+    pub(crate) response: &'static str,
+    pub(crate) rpc: &'static str,
+}
+
+/// The services of this release in gRPC, without the streams.
+struct Api(Stage);
+
+macro_rules! operations {
+    ($(
+        service $Service:ident {
+            $($verb:ident $path:literal => $rpc:ident($Request:ident) -> $Response:ident = $handler:path;)+
+            $(@stream { $($stream:tt)+ })?
+        }
+    )+) => {
+        $(
+            #[tonic::async_trait]
+            impl $Service for Api {
+                $(
+                    async fn $rpc(&self, request: GrpcRequest<$Request>) -> Result<GrpcResponse<$Response>, Status> {
+                        let origin = origin(&request)?;
+                        Ok(GrpcResponse::new($handler(origin, request.into_inner()).await?))
+                    }
+                )+
+                $($($stream)+)?
+            }
+        )+
+
+        /// Every operation, in the order of the table.
+        pub(crate) fn table() -> Vec<Operation> {
+            vec![$($(Operation {
+                service: stringify!($Service),
+                method: Method::$verb,
+                path: $path,
+                request: stringify!($Request),
+                response: stringify!($Response),
+                rpc: stringify!($rpc),
+            },)+)+]
+        }
+
+        fn json_routes() -> Router<Stage> {
+            let router = Router::new();
+            $($(
+                let router = router.route($path, on(
+                    MethodFilter::$verb,
+                    |path: RawPathParams,
+                     query: RawQuery,
+                     origin: axum::Extension<Origin>,
+                     request: Request<Body>| {
+                        json::<$Request, $Response, _>(path, query, origin, request, $handler)
+                    },
+                ));
+            )+)+
+            router
+        }
+    };
+}
+
+operations! {
+    service ClusterService {
+        GET "/v1/cluster/status" => get_status(GetStatusRequest) -> GetStatusResponse = cluster::get_status;
+        GET "/v1/cluster/members" => list_members(ListMembersRequest) -> ListMembersResponse = cluster::list_members;
+        POST "/v1/cluster/members" => add_member(AddMemberRequest) -> AddMemberResponse = cluster::add_member;
+        DELETE "/v1/cluster/members/{name}" =>
+            remove_member(RemoveMemberRequest) -> RemoveMemberResponse = cluster::remove_member;
+        @stream {
+            type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<WatchStatusResponse, Status>> + Send>>;
+
+            async fn watch_status(
+                &self,
+                request: GrpcRequest<WatchStatusRequest>,
+            ) -> Result<GrpcResponse<Self::WatchStatusStream>, Status> {
+                watch_status(&self.0, origin(&request)?).await
+            }
+        }
+    }
+    service MaintenanceService {
+        GET "/v1/maintenance" =>
+            get_maintenance_mode(GetMaintenanceModeRequest) -> GetMaintenanceModeResponse = maintenance::get_mode;
+        PUT "/v1/maintenance" =>
+            set_maintenance_mode(SetMaintenanceModeRequest) -> SetMaintenanceModeResponse = maintenance::set_mode;
+        POST "/v1/snapshots" => take_snapshot(TakeSnapshotRequest) -> TakeSnapshotResponse = maintenance::take_snapshot;
+    }
+    service AccessService {
+        POST "/v1/login" => login(LoginRequest) -> LoginResponse = access::login;
+        POST "/v1/logout" => logout(LogoutRequest) -> LogoutResponse = access::logout;
+        GET "/v1/whoami" => who_am_i(WhoAmIRequest) -> WhoAmIResponse = access::who_am_i;
+        GET "/v1/users" => list_users(ListUsersRequest) -> ListUsersResponse = access::list_users;
+        POST "/v1/users" => create_user(CreateUserRequest) -> CreateUserResponse = access::create_user;
+        PUT "/v1/users/{name}/password" =>
+            set_password(SetPasswordRequest) -> SetPasswordResponse = access::set_password;
+        DELETE "/v1/users/{name}" => drop_user(DropUserRequest) -> DropUserResponse = access::drop_user;
+        PUT "/v1/users/{user}/roles/{role}" => grant_role(GrantRoleRequest) -> GrantRoleResponse = access::grant_role;
+        DELETE "/v1/users/{user}/roles/{role}" =>
+            revoke_role(RevokeRoleRequest) -> RevokeRoleResponse = access::revoke_role;
+        GET "/v1/roles" => list_roles(ListRolesRequest) -> ListRolesResponse = access::list_roles;
+        POST "/v1/roles" => create_role(CreateRoleRequest) -> CreateRoleResponse = access::create_role;
+        DELETE "/v1/roles/{name}" => drop_role(DropRoleRequest) -> DropRoleResponse = access::drop_role;
+        POST "/v1/roles/{role}/grants" =>
+            grant_permission(GrantPermissionRequest) -> GrantPermissionResponse = access::grant_permission;
+        POST "/v1/roles/{role}/grants/revoke" =>
+            revoke_permission(RevokePermissionRequest) -> RevokePermissionResponse = access::revoke_permission;
+    }
+}
+
+/// Whom a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Those who ask how the server is: never made to wait.
+    Probes,
+    /// Anybody.
+    Strangers,
+    /// Those who log in.
+    Users,
+}
+
+pub(crate) fn audience(path: &str) -> Audience {
+    const HEALTH: &str = "/grpc.health.v1.Health/";
+    match path.strip_prefix(HEALTH) {
+        Some("Check" | "List") => Audience::Probes,
+        Some(_) => Audience::Strangers,
+        None if probes::PATHS.contains(&path) => Audience::Probes,
+        None if path.starts_with("/grpc.reflection.") => Audience::Strangers,
+        None => Audience::Users,
+    }
+}
+
+/// Whether what is done at this path may take long: a new member has to catch up, an old one hands its office over.
+pub(crate) fn is_long(path: &str) -> bool {
+    path.starts_with("/v1/cluster/members")
+        || path.ends_with(".ClusterService/AddMember")
+        || path.ends_with(".ClusterService/RemoveMember")
+        || path.ends_with(".MaintenanceService/TakeSnapshot")
+        || path == "/v1/snapshots"
+}
+
+/// Everything that a listener answers.
+pub(crate) fn router(scope: Scope, stage: &Stage) -> Router {
+    let http = match scope {
+        Scope::Everything => probes::router()
+            .route("/metrics", get(metrics_of_users))
+            .route("/v1/openapi.json", get(|| async { openapi_document() }))
+            .merge(json_routes()),
+        Scope::Watching => probes::router().route("/metrics", get(metrics_of_collectors)),
+    };
+    let http = http.with_state(stage.clone());
+    let router = match scope {
+        Scope::Everything => grpc(stage).merge(http),
+        Scope::Watching => Router::new().merge(http),
+    };
+    router
+        .fallback(|request: Request<Body>| async move { refused(&request, Fault::no_such_path()) })
+        .method_not_allowed_fallback(|request: Request<Body>| async move {
+            refused(&request, Fault::no_such_method())
+        })
+}
+
+fn grpc(stage: &Stage) -> Router {
+    let api = || Api(stage.clone());
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let bounded = BODY_BYTES_MAX;
+    let mut routes =
+        Routes::new(HealthServer::new(health::Service(stage.clone())).max_decoding_message_size(bounded))
+            .add_service(
+                ClusterServiceServer::new(api())
+                    .max_decoding_message_size(bounded)
+                    .max_encoding_message_size(ANSWER_BYTES_MAX),
+            )
+            .add_service(
+                MaintenanceServiceServer::new(api())
+                    .max_decoding_message_size(bounded)
+                    .max_encoding_message_size(ANSWER_BYTES_MAX),
+            )
+            .add_service(
+                AccessServiceServer::new(api())
+                    .max_decoding_message_size(bounded)
+                    .max_encoding_message_size(ANSWER_BYTES_MAX),
+            );
+    let built = "the descriptors were encoded by the same build";
+    routes = routes.add_service(reflection().build_v1().expect(built).max_decoding_message_size(bounded));
+    routes =
+        routes.add_service(reflection().build_v1alpha().expect(built).max_decoding_message_size(bounded));
+    routes.into_axum_router()
+}
+
+/// Where a request comes from. It is put there before any handler.
+fn origin<T>(request: &GrpcRequest<T>) -> Result<Origin, Status> {
+    request.extensions().get::<Origin>().cloned().ok_or_else(|| Status::internal("the request has no origin"))
+}
+
+fn refused(request: &Request<Body>, fault: Fault) -> Response {
+    match metrics::Surface::of(request) {
+        metrics::Surface::Grpc => fault.into_grpc(),
+        metrics::Surface::Http | metrics::Surface::Probe => fault.into_http(None),
+    }
+}
+
+/// The status now, and again each time that something of it changes that an operator would look at. Who asks must have the
+/// right to it at each look.
+async fn watch_status(
+    stage: &Stage,
+    origin: Origin,
+) -> Result<GrpcResponse<<Api as ClusterService>::WatchStatusStream>, Status> {
+    let caller = origin.identify().await?;
+    let caller = std::sync::Arc::new(tokio::sync::Mutex::new(caller));
+    let look = move || -> health::Look<Seen> {
+        let caller = caller.clone();
+        Box::pin(async move {
+            let mut caller = caller.lock().await;
+            let overview = cluster::overview(&mut caller).await?;
+            Ok(Seen(WatchStatusResponse {
+                header: caller.header(),
+                status: Some(cluster::status(&overview)),
+            }))
+        })
+    };
+    let stream = health::watch(stage.changes(), WATCH_EVERY, look, |seen: &Seen| seen.0.clone());
+    Ok(GrpcResponse::new(Box::pin(stream)))
+}
+
+/// A status, equal to another one when nothing differs that is worth telling.
+struct Seen(WatchStatusResponse);
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        let key = |seen: &Self| {
+            let status = seen.0.status.clone().unwrap_or_default();
+            let members: Vec<_> = status
+                .members
+                .into_iter()
+                .map(|member| (member.node_id, member.name, member.address, member.voter))
+                .collect();
+            (
+                status.role,
+                status.ready,
+                status.reason,
+                status.maintenance_mode,
+                status.term,
+                status.leader,
+                members,
+            )
+        };
+        key(self) == key(other)
+    }
+}
+
+/// An operation in JSON: the request is made of the body, the parameters of the path and those behind the `?`.
+async fn json<Q, A, F>(
+    path: RawPathParams,
+    RawQuery(query): RawQuery,
+    axum::Extension(origin): axum::Extension<Origin>,
+    request: Request<Body>,
+    handler: impl FnOnce(Origin, Q) -> F,
+) -> Response
+where
+    Q: DeserializeOwned,
+    A: Serialize,
+    F: Future<Output = Result<A, Fault>>,
+{
+    let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+    let outcome = match read(path, query.as_deref(), request).await {
+        Ok(message) => handler(origin.clone(), message).await,
+        Err(fault) => Err(fault),
+    };
+    match outcome.map(|answer| serde_json::to_vec(&answer)) {
+        Ok(Ok(body)) => {
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
+        }
+        Ok(Err(error)) => {
+            Fault::new(Code::CorruptedPayload, format!("corrupted payload: {error}")).into_http(None)
+        }
+        Err(fault) => {
+            let location =
+                fault.leader_admin_address().map(|leader| format!("{}://{leader}{target}", origin.scheme()));
+            fault.into_http(location)
+        }
+    }
+}
+
+async fn read<Q: DeserializeOwned>(
+    path: RawPathParams,
+    query: Option<&str>,
+    request: Request<Body>,
+) -> Result<Q, Fault> {
+    let has_body = !matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
+    let body = match request.into_body().collect().await {
+        Ok(body) => body.to_bytes(),
+        // The only failure that is not the end of the connection.
+        Err(_) => return Err(Fault::too_large(BODY_BYTES_MAX)),
+    };
+    let mut fields = match (has_body, body.is_empty()) {
+        (_, true) => Map::new(),
+        (true, false) => match serde_json::from_slice::<Value>(&body) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Err(Fault::field("body", "it is a JSON object")),
+            Err(error) => return Err(Fault::field("body", format!("it is no JSON: {error}"))),
+        },
+        (false, false) => return Err(Fault::field("body", "this method takes none")),
+    };
+    for (name, value) in parameters(query)? {
+        match name.as_str() {
+            "pageSize" | "pageToken" => {
+                let page = fields.entry("page").or_insert_with(|| Value::Object(Map::new()));
+                let part = if name == "pageSize" { "size" } else { "token" };
+                if let Value::Object(page) = page {
+                    page.insert(part.to_owned(), Value::String(value));
+                }
+            }
+            "validateOnly" => {
+                let is_so = value.is_empty() || value == "true";
+                fields.insert(name, Value::Bool(is_so));
+            }
+            "expectedConfigVersion" => {
+                fields.insert(name, Value::String(value));
+            }
+            _ => return Err(Fault::field("query", format!("there is no parameter {name:?}"))),
+        }
+    }
+    for (name, value) in &path {
+        fields.insert(name.to_owned(), Value::String(value.to_owned()));
+    }
+    serde_json::from_value(Value::Object(fields)).map_err(|error| Fault::field("body", error))
+}
+
+/// The parameters behind the `?`, decoded.
+fn parameters(query: Option<&str>) -> Result<BTreeMap<String, String>, Fault> {
+    let mut parameters = BTreeMap::new();
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value).ok_or_else(|| Fault::field("query", "it is not percent-encoded UTF-8"))?;
+        parameters.insert(name.to_owned(), value);
+    }
+    Ok(parameters)
+}
+
+/// Undoes percent-encoding, and `+` for a blank.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// `/metrics` for whoever has the right to METRICS.
+async fn metrics_of_users(
+    State(stage): State<Stage>,
+    axum::Extension(origin): axum::Extension<Origin>,
+) -> Response {
+    let figures = async {
+        let mut caller = origin.identify().await?;
+        let admitted = caller.admit(Command::MetricsProm).await?;
+        Ok::<_, Fault>(caller.door().figures(admitted)?)
+    };
+    metrics_page(figures.await, &stage)
+}
+
+/// `/metrics` on a listener that the operator opened for it.
+async fn metrics_of_collectors(State(stage): State<Stage>) -> Response {
+    let figures = match stage.door() {
+        Some(door) => door.figures_for_collectors().map_err(Fault::from),
+        None => Err(Fault::starting()),
+    };
+    metrics_page(figures, &stage)
+}
+
+fn metrics_page(figures: Result<vaylix_access::Figures, Fault>, stage: &Stage) -> Response {
+    match figures {
+        Ok(figures) => {
+            let page = metrics::page(&figures, stage.traffic());
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+        }
+        Err(fault) => fault.into_http(None),
+    }
+}
+
+fn openapi_document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::document().to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_with_get_is_named_so_that_it_changes_nothing() {
+        for operation in table().iter().filter(|operation| operation.method == Method::GET) {
+            let starts = ["get_", "list_", "who_am_i"];
+            assert!(starts.iter().any(|start| operation.rpc.starts_with(start)), "{}", operation.rpc);
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded() {
+        let found = parameters(Some("pageSize=5&pageToken=a%20b+c&x")).unwrap_or_default();
+        assert_eq!(found["pageSize"], "5");
+        assert_eq!(found["pageToken"], "a b c");
+        assert_eq!(found["x"], "");
+        for wrong in ["x=%", "x=%4", "x=%zz", "x=%ff"] {
+            assert!(parameters(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+}

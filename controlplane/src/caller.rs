@@ -1,0 +1,269 @@
+//! Who asks, and the way through the door.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use uuid::Uuid;
+use vaylix_access::{Admission, Admitted, Answer, Door, Standing, Ticket, Token, Visitor, Vitals};
+use vaylix_admin_proto::v1::ResponseHeader;
+use vaylix_proto::{Code, Command, Reply};
+
+use crate::caps::AUTHORIZATION_BYTES_MAX;
+use crate::fault::Fault;
+use crate::stage::Stage;
+
+/// Where a request comes from and what it brings to prove who it is from. Put on every request before its handler.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) stage: Stage,
+    pub(crate) peer: SocketAddr,
+    pub(crate) connection_id: u64,
+    pub(crate) request_id: Uuid,
+    proof: Proof,
+    /// Whether the connection is encrypted.
+    is_encrypted: bool,
+}
+
+/// What a request brings.
+#[derive(Clone)]
+enum Proof {
+    Nothing,
+    Password { user: String, password: String },
+    Token(String),
+    Unreadable,
+}
+
+impl Proof {
+    fn of(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(AUTHORIZATION) else { return Self::Nothing };
+        let readable = value.to_str().ok().filter(|text| text.len() <= AUTHORIZATION_BYTES_MAX);
+        let Some((scheme, rest)) = readable.and_then(|text| text.split_once(' ')) else {
+            return Self::Unreadable;
+        };
+        let rest = rest.trim();
+        if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
+            return Self::Token(rest.to_owned());
+        }
+        let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(rest).ok()).flatten();
+        let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+        match text.as_deref().and_then(|text| text.split_once(':')) {
+            Some((user, password)) => Self::Password { user: user.to_owned(), password: password.to_owned() },
+            None => Self::Unreadable,
+        }
+    }
+}
+
+impl Origin {
+    pub(crate) fn new(
+        stage: Stage,
+        peer: SocketAddr,
+        connection_id: u64,
+        request_id: Uuid,
+        headers: &HeaderMap,
+        is_encrypted: bool,
+    ) -> Self {
+        Self { stage, peer, connection_id, request_id, proof: Proof::of(headers), is_encrypted }
+    }
+
+    /// Whoever the request proves to be from; nobody without a proof.
+    ///
+    /// # Errors
+    /// `SRV-005` before the server is ready, `SRV-007` for a proof that cannot be read or a token that is not in force,
+    /// `SRV-008` and `SRV-031` as AUTH refuses.
+    pub(crate) async fn identify(&self) -> Result<Caller, Fault> {
+        let door = self.stage.door().ok_or_else(Fault::starting)?;
+        match &self.proof {
+            Proof::Nothing => Ok(self.caller(&door, door.arrival(self.connection_id, self.peer))),
+            Proof::Token(token) => {
+                let visitor = door.arrival_with_token(self.connection_id, self.peer, token)?;
+                Ok(self.caller(&door, visitor))
+            }
+            Proof::Password { user, password } => {
+                let mut caller = self.caller(&door, door.arrival(self.connection_id, self.peer));
+                caller.log_in(user, password).await?;
+                Ok(caller)
+            }
+            Proof::Unreadable => Err(Fault::new(
+                Code::AuthenticationRequired,
+                "client authentication is required: the authorization header is neither Basic nor Bearer",
+            )),
+        }
+    }
+
+    /// Nobody yet, whatever the request brings.
+    ///
+    /// # Errors
+    /// `SRV-005` before the server is ready.
+    pub(crate) fn nobody(&self) -> Result<Caller, Fault> {
+        let door = self.stage.door().ok_or_else(Fault::starting)?;
+        Ok(self.caller(&door, door.arrival(self.connection_id, self.peer)))
+    }
+
+    /// What addresses of other nodes begin with: they serve as this one does.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.is_encrypted { "https" } else { "http" }
+    }
+
+    /// The token the request came with.
+    pub(crate) fn token(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::Token(token) => Some(token),
+            Proof::Nothing | Proof::Password { .. } | Proof::Unreadable => None,
+        }
+    }
+
+    fn caller(&self, door: &Door, visitor: Visitor) -> Caller {
+        Caller { door: door.clone(), visitor, request_id: self.request_id }
+    }
+}
+
+/// Somebody at the door.
+pub(crate) struct Caller {
+    door: Door,
+    visitor: Visitor,
+    request_id: Uuid,
+}
+
+impl Caller {
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// Proves to be a user.
+    ///
+    /// # Errors
+    /// As AUTH refuses.
+    pub(crate) async fn log_in(&mut self, user: &str, password: &str) -> Result<(), Fault> {
+        let command = Command::Auth { user: user.into(), password: password.into() };
+        match self.ask(command).await? {
+            Admission::Login(login) => {
+                self.door.login(&mut self.visitor, login).await.give()?;
+                Ok(())
+            }
+            other => Err(refused(other)),
+        }
+    }
+
+    /// A token for whoever this is.
+    ///
+    /// # Errors
+    /// As the door refuses.
+    pub(crate) fn token(&self) -> Result<Token, Fault> {
+        Ok(self.door.issue_token(&self.visitor)?)
+    }
+
+    /// Has a command let in.
+    ///
+    /// # Errors
+    /// As the door refuses; what only the leader can do names the leader.
+    pub(crate) async fn admit(&mut self, command: Command) -> Result<Admitted, Fault> {
+        let fault = match self.ask(command).await? {
+            Admission::Run(admitted) => return Ok(admitted),
+            other => refused(other),
+        };
+        Err(self.with_leader(fault).await)
+    }
+
+    /// Has a command let in and carried out.
+    ///
+    /// # Errors
+    /// As the door refuses, or why it failed.
+    pub(crate) async fn run(&mut self, command: Command) -> Result<Reply, Fault> {
+        let admitted = self.admit(command).await?;
+        match self.door.execute(admitted).await.give() {
+            Ok(reply) => Ok(reply),
+            Err(refusal) => Err(self.with_leader(refusal.into()).await),
+        }
+    }
+
+    /// The header of an answer, as things are now.
+    pub(crate) fn header(&self) -> Option<ResponseHeader> {
+        Some(header(&self.door.vitals()))
+    }
+
+    async fn ask(&mut self, command: Command) -> Result<Admission, Fault> {
+        let ticket = self.ticket(&command).await?;
+        Ok(self.door.admit(&mut self.visitor, Standing::default(), command, ticket))
+    }
+
+    async fn ticket(&self, command: &Command) -> Result<Ticket, Fault> {
+        let (id, opcode, now) = (self.request_id.into_bytes(), Some(command.opcode()), Instant::now());
+        if let Some(ticket) = self.visitor.ticket(id, opcode, now) {
+            return Ok(ticket);
+        }
+        match self.visitor.wait_for_ticket(id, opcode, now).await {
+            ControlFlow::Continue(ticket) => Ok(ticket),
+            ControlFlow::Break(answer) => Err(given(answer)),
+        }
+    }
+
+    async fn with_leader(&self, fault: Fault) -> Fault {
+        if fault.code() == Some(Code::FollowerWriteRejected) {
+            let address = self.door.leader_admin_address().await;
+            return fault.at_leader(address);
+        }
+        fault
+    }
+}
+
+/// Where an answer comes from.
+pub(crate) fn header(vitals: &Vitals) -> ResponseHeader {
+    ResponseHeader {
+        cluster_id: vitals.cluster_id.clone(),
+        node_id: vitals.node_id.clone(),
+        node_name: vitals.node_name.clone(),
+        term: vitals.term,
+        applied_index: vitals.applied_index,
+    }
+}
+
+/// Why a command was not let in. What belongs to sessions with transactions is never asked for here.
+fn refused(admission: Admission) -> Fault {
+    match admission {
+        Admission::Refused(answer) | Admission::Expired(answer) => given(answer),
+        _ => Fault::new(
+            Code::UnsupportedRemoteCommand,
+            "unsupported remote command: the control plane knows no transactions",
+        ),
+    }
+}
+
+fn given(answer: Answer) -> Fault {
+    match answer.give() {
+        Err(refusal) => refusal.into(),
+        Ok(_) => Fault::new(Code::UnsupportedRemoteCommand, "unsupported remote command"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof(value: &str) -> Proof {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, value.parse().unwrap());
+        Proof::of(&headers)
+    }
+
+    #[test]
+    fn what_proves_who_somebody_is() {
+        assert!(matches!(Proof::of(&HeaderMap::new()), Proof::Nothing));
+        assert!(matches!(proof("Bearer abc"), Proof::Token(token) if token == "abc"));
+        let basic = proof(&format!("basic {}", STANDARD.encode("al:pa:ss")));
+        assert!(matches!(basic, Proof::Password { user, password } if user == "al" && password == "pa:ss"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_never_taken_for_nobody() {
+        for value in
+            ["Basic", "Basic !", "Basic YWI=", "Basic /w==", "Digest x", "Bearer ", &"x".repeat(5000)]
+        {
+            assert!(matches!(proof(value), Proof::Unreadable), "{value}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What happens to every request before and after its handler: an id, a place among those in progress, a bound on its body,
+//! a time limit, a line for those who trace, a figure for those who count.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http_body_util::Limited;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::api::{self, Audience};
+use crate::caller::Origin;
+use crate::caps::{
+    BODY_BYTES_MAX, LONG_REQUEST_TIME_MAX, REQUEST_ID_BYTES_MAX, REQUEST_TIME_MAX, REQUESTS_MAX,
+};
+use crate::fault::Fault;
+use crate::listener::Guest;
+use crate::metrics::Surface;
+use crate::stage::Stage;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What all requests share.
+pub(crate) struct Frame {
+    stage: Stage,
+    router: Router,
+    /// For what needs a login.
+    places: Arc<Semaphore>,
+    /// For what needs none, so that strangers who watch keep no administrator out.
+    open_places: Arc<Semaphore>,
+}
+
+/// A request's place among those in progress; probes and checks of health take none.
+pub(crate) type Place = Option<OwnedSemaphorePermit>;
+
+impl Frame {
+    pub(crate) fn new(stage: Stage, router: Router) -> Self {
+        let places = || Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self { stage, router, places: places(), open_places: places() }
+    }
+
+    /// Answers a request. Its place is taken until what comes with the answer is dropped.
+    pub(crate) async fn handle(&self, request: Request<Body>, guest: Guest) -> (Response, Place) {
+        let begun = Instant::now();
+        let surface = Surface::of(&request);
+        let (id, shown_id) = request_id(request.headers());
+        let span = tracing::debug_span!(
+            target: "admin.request", "request", request_id = %shown_id, peer = %guest.peer,
+            method = %request.method(), path = request.uri().path()
+        );
+        let (mut response, place) = self.pass(request, guest, id, surface).instrument(span.clone()).await;
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(&shown_id) {
+            headers.insert(REQUEST_ID, value);
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        self.stage.traffic().count(surface, &response, begun.elapsed());
+        tracing::debug!(
+            target: "admin.request", parent: &span,
+            status = response.status().as_u16(), latency_us = begun.elapsed().as_micros(), "answered"
+        );
+        (response, place)
+    }
+
+    async fn pass(
+        &self,
+        request: Request<Body>,
+        guest: Guest,
+        id: Uuid,
+        surface: Surface,
+    ) -> (Response, Place) {
+        let refuse = |fault: Fault| match surface {
+            Surface::Grpc => fault.into_grpc(),
+            Surface::Probe | Surface::Http => fault.into_http(None),
+        };
+        let places = match api::audience(request.uri().path()) {
+            Audience::Probes => None,
+            Audience::Strangers => Some(&self.open_places),
+            Audience::Users => Some(&self.places),
+        };
+        let place = match places.map(|places| Arc::clone(places).try_acquire_owned()) {
+            None => None,
+            Some(Ok(place)) => Some(place),
+            Some(Err(_none_left)) => return (refuse(Fault::busy()), None),
+        };
+        if announced_len(request.headers()).is_some_and(|len| len > BODY_BYTES_MAX as u64) {
+            return (refuse(Fault::too_large(BODY_BYTES_MAX)), place);
+        }
+        let time_max = time_max(&request);
+        let (mut parts, body) = request.into_parts();
+        let origin =
+            Origin::new(self.stage.clone(), guest.peer, guest.id, id, &parts.headers, guest.is_encrypted);
+        // From here on nobody has a use for it, and logs must not have it.
+        parts.headers.remove(header::AUTHORIZATION);
+        parts.extensions.insert(origin);
+        let request = Request::from_parts(parts, Body::new(Limited::new(body, BODY_BYTES_MAX)));
+        let answer = tokio::time::timeout(time_max, self.router.clone().oneshot(request)).await;
+        match answer {
+            Ok(Ok(response)) => (response, place),
+            Ok(Err(never)) => match never {},
+            Err(_elapsed) => (refuse(Fault::too_late()), place),
+        }
+    }
+}
+
+/// The id of a request, as the door takes it and as it is shown: the client's own, if that can be shown, or a new one.
+fn request_id(headers: &HeaderMap) -> (Uuid, String) {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let given = given.filter(|text| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    match given {
+        Some(text) => (Uuid::parse_str(text).unwrap_or_else(|_| Uuid::now_v7()), text.to_owned()),
+        None => {
+            let id = Uuid::now_v7();
+            (id, id.to_string())
+        }
+    }
+}
+
+fn announced_len(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// How long a request may take: what its client allows, and never longer than its kind may.
+fn time_max(request: &Request<Body>) -> Duration {
+    let own = if api::is_long(request.uri().path()) { LONG_REQUEST_TIME_MAX } else { REQUEST_TIME_MAX };
+    let asked = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
+    asked.and_then(grpc_timeout).map_or(own, |asked| asked.min(own))
+}
+
+/// The time in a `grpc-timeout`: up to eight digits and a unit.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_grpc_are_digits_and_a_unit() {
+        assert_eq!(grpc_timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(grpc_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(grpc_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for text in ["", "S", "5", "5s", "-5S", "+5S", "999999999S", "5ü", "1 S"] {
+            assert_eq!(grpc_timeout(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ids_of_clients_are_shown_again_if_they_can_be() {
+        let with = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(text.as_bytes()).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(with("deploy-17").1, "deploy-17");
+        let own = Uuid::now_v7();
+        assert_eq!(with(&own.to_string()).0, own);
+        for text in ["", "two words", &"x".repeat(65), "ü"] {
+            assert_ne!(with(text).1, text);
+        }
+    }
+}

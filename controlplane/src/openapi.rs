@@ -1,0 +1,194 @@
+//! The description of the JSON API in OpenAPI 3.1: paths from the table of operations, schemas from the descriptors of the
+//! messages.
+
+use std::sync::LazyLock;
+
+use prost::Message as _;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+use serde_json::{Map, Value, json};
+use vaylix_admin_proto::DESCRIPTORS;
+
+use crate::api::{self, Operation};
+
+const PACKAGE: &str = ".vaylix.admin.v1.";
+
+/// The document.
+pub(crate) fn document() -> &'static Value {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(write);
+    &DOCUMENT
+}
+
+fn write() -> Value {
+    let descriptors = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
+    let mut schemas = Map::new();
+    for file in descriptors.file.iter().filter(|file| file.package() == PACKAGE.trim_matches('.')) {
+        schemas.extend(file.message_type.iter().map(|message| (message.name().to_owned(), object(message))));
+        schemas.extend(file.enum_type.iter().map(|names| (names.name().to_owned(), choice(names))));
+    }
+    schemas.insert("Problem".to_owned(), problem());
+    let mut paths = Map::new();
+    for operation in api::table() {
+        let path = paths.entry(operation.path).or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(path) = path {
+            path.insert(operation.method.as_str().to_lowercase(), describe(&operation, &schemas));
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Vaylix control plane",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "security": [{ "basic": [] }, { "bearer": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "basic": { "type": "http", "scheme": "basic" },
+                "bearer": { "type": "http", "scheme": "bearer" },
+            },
+        },
+    })
+}
+
+fn describe(operation: &Operation, schemas: &Map<String, Value>) -> Value {
+    let in_path: Vec<&str> =
+        operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+    let mut parameters: Vec<Value> = in_path
+        .iter()
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect();
+    let properties = &schemas[operation.request]["properties"];
+    let optional = |name: &str, schema: Value| json!({ "name": name, "in": "query", "schema": schema });
+    if properties.get("page").is_some() {
+        parameters.push(optional("pageSize", json!({ "type": "integer" })));
+        parameters.push(optional("pageToken", json!({ "type": "string" })));
+    }
+    if operation.method == http::Method::DELETE && properties.get("validateOnly").is_some() {
+        parameters.push(optional("validateOnly", json!({ "type": "boolean" })));
+        parameters.push(optional("expectedConfigVersion", json!({ "type": "string" })));
+    }
+    let mut described = json!({
+        "operationId": operation.rpc,
+        "tags": [operation.service],
+        "parameters": parameters,
+        "responses": {
+            "200": { "description": "Done.", "content": content("application/json", operation.response) },
+            "307": { "description": "Only the leader can do it: the same request goes to `Location`." },
+            "default": { "description": "Refused or failed.", "content": content("application/problem+json", "Problem") },
+        },
+    });
+    let has_body = matches!(operation.method, http::Method::POST | http::Method::PUT);
+    if has_body {
+        described["requestBody"] = json!({ "content": content("application/json", operation.request) });
+    }
+    described
+}
+
+fn content(media_type: &str, schema: &str) -> Value {
+    json!({ media_type: { "schema": reference(schema) } })
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn object(message: &DescriptorProto) -> Value {
+    let properties: Map<String, Value> =
+        message.field.iter().map(|field| (field.json_name().to_owned(), property(field))).collect();
+    json!({ "type": "object", "properties": properties })
+}
+
+fn property(field: &FieldDescriptorProto) -> Value {
+    let one = match field.r#type() {
+        Type::Bool => json!({ "type": "boolean" }),
+        Type::Int32 | Type::Uint32 => json!({ "type": "integer" }),
+        // Numbers of JSON are not exact beyond 2^53.
+        Type::Int64 | Type::Uint64 => json!({ "type": "string", "format": "int64" }),
+        Type::Message | Type::Enum => reference(field.type_name().trim_start_matches(PACKAGE)),
+        _ => json!({ "type": "string" }),
+    };
+    if field.label() == Label::Repeated { json!({ "type": "array", "items": one }) } else { one }
+}
+
+fn choice(names: &EnumDescriptorProto) -> Value {
+    let names: Vec<&str> = names.value.iter().map(|value| value.name()).collect();
+    json!({ "type": "string", "enum": names })
+}
+
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "type": { "type": "string" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+            "code": { "type": "string", "description": "The stable code, for example SRV-017." },
+            "retry": { "type": "string", "enum": ["never", "backoff", "at_leader", "outcome_unknown"] },
+            "field": { "type": "string" },
+            "leaderAdminAddress": { "type": "string" },
+        },
+        "required": ["type", "title", "status", "detail", "code", "retry"],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever refers to a schema finds one.
+    fn check_references(value: &Value, schemas: &Value) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(target)) = fields.get("$ref") {
+                    let name = target.rsplit('/').next().unwrap();
+                    assert!(schemas.get(name).is_some(), "{target}");
+                }
+                fields.values().for_each(|field| check_references(field, schemas));
+            }
+            Value::Array(items) => items.iter().for_each(|item| check_references(item, schemas)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_operation_is_described_and_every_reference_leads_somewhere() {
+        let document = document();
+        check_references(document, &document["components"]["schemas"]);
+        for operation in api::table() {
+            let described = &document["paths"][operation.path][operation.method.as_str().to_lowercase()];
+            assert_eq!(described["operationId"], operation.rpc);
+        }
+        let status = &document["components"]["schemas"]["NodeStatus"]["properties"];
+        assert_eq!(status["appliedIndex"]["type"], "string");
+        assert_eq!(status["members"]["items"]["$ref"], "#/components/schemas/Member");
+    }
+
+    /// What the descriptors know and JSON does not: the streams.
+    #[test]
+    fn only_streams_have_no_json_form() {
+        let descriptors = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+        let services = descriptors
+            .file
+            .iter()
+            .filter(|file| file.package() == "vaylix.admin.v1")
+            .flat_map(|f| &f.service);
+        let table = api::table();
+        for service in services {
+            for method in service.method.iter().filter(|method| !method.server_streaming()) {
+                let input = method.input_type().trim_start_matches(PACKAGE);
+                assert!(
+                    table
+                        .iter()
+                        .any(|operation| operation.service == service.name() && operation.request == input),
+                    "{}/{}",
+                    service.name(),
+                    method.name()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Users, roles and what they may do.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use vaylix_admin_proto::v1::*;
+use vaylix_proto::Command;
+
+use crate::caller::Origin;
+use crate::fault::Fault;
+use crate::page::page;
+
+pub(crate) async fn login(origin: Origin, request: LoginRequest) -> Result<LoginResponse, Fault> {
+    // Whatever else the request brought to prove who it is from: this password counts.
+    let mut caller = origin.nobody()?;
+    caller.log_in(&request.user, &request.password).await?;
+    let token = caller.token()?;
+    Ok(LoginResponse { header: caller.header(), token: token.text, expires_at_ms: now_ms(token.life) })
+}
+
+pub(crate) async fn logout(origin: Origin, _: LogoutRequest) -> Result<LogoutResponse, Fault> {
+    let caller = origin.identify().await?;
+    match origin.token() {
+        Some(token) => caller.door().end_token(token),
+        None => return Err(Fault::field("authorization", "the request came with no token to end")),
+    }
+    Ok(LogoutResponse { header: caller.header() })
+}
+
+pub(crate) async fn who_am_i(origin: Origin, _: WhoAmIRequest) -> Result<WhoAmIResponse, Fault> {
+    let mut caller = origin.identify().await?;
+    let admitted = caller.admit(Command::WhoAmI).await?;
+    let who = caller.door().who(admitted)?;
+    Ok(WhoAmIResponse {
+        header: caller.header(),
+        user: who.user,
+        roles: who.roles,
+        permissions: who.permissions,
+    })
+}
+
+pub(crate) async fn list_users(
+    origin: Origin,
+    request: ListUsersRequest,
+) -> Result<ListUsersResponse, Fault> {
+    let mut caller = origin.identify().await?;
+    let admitted = caller.admit(Command::ShowUsers).await?;
+    let page = page(caller.door().users(admitted)?, |user| &user.name, request.page);
+    let users =
+        page.items.into_iter().map(|user| User { name: user.name, enabled: user.enabled, roles: user.roles });
+    Ok(ListUsersResponse { header: caller.header(), users: users.collect(), next_token: page.next_token })
+}
+
+pub(crate) async fn list_roles(
+    origin: Origin,
+    request: ListRolesRequest,
+) -> Result<ListRolesResponse, Fault> {
+    let mut caller = origin.identify().await?;
+    let admitted = caller.admit(Command::ShowRoles).await?;
+    let page = page(caller.door().roles(admitted)?, |role| &role.name, request.page);
+    let roles = page.items.into_iter().map(|role| AccessRole {
+        name: role.name,
+        grants: role.grants.into_iter().map(|(permission, pattern)| Grant { permission, pattern }).collect(),
+    });
+    Ok(ListRolesResponse { header: caller.header(), roles: roles.collect(), next_token: page.next_token })
+}
+
+/// Handlers that carry out one command and have nothing to say but that it is done.
+macro_rules! changes {
+    ($($handler:ident($request:ident: $Request:ident) -> $Response:ident = $command:expr;)+) => {$(
+        pub(crate) async fn $handler(origin: Origin, $request: $Request) -> Result<$Response, Fault> {
+            let mut caller = origin.identify().await?;
+            let command = $command;
+            caller.run(command).await?;
+            Ok($Response { header: caller.header() })
+        }
+    )+};
+}
+
+changes! {
+    create_user(request: CreateUserRequest) -> CreateUserResponse = Command::CreateUser {
+        user: named("name", request.name)?.into(),
+        password: request.password.into(),
+    };
+    set_password(request: SetPasswordRequest) -> SetPasswordResponse = Command::AlterUserPassword {
+        user: named("name", request.name)?.into(),
+        password: request.password.into(),
+    };
+    drop_user(request: DropUserRequest) -> DropUserResponse = Command::DropUser {
+        user: named("name", request.name)?.into(),
+    };
+    create_role(request: CreateRoleRequest) -> CreateRoleResponse = Command::CreateRole {
+        role: named("name", request.name)?.into(),
+    };
+    drop_role(request: DropRoleRequest) -> DropRoleResponse = Command::DropRole {
+        role: named("name", request.name)?.into(),
+    };
+    grant_role(request: GrantRoleRequest) -> GrantRoleResponse = Command::GrantRole {
+        role: named("role", request.role)?.into(),
+        user: named("user", request.user)?.into(),
+    };
+    revoke_role(request: RevokeRoleRequest) -> RevokeRoleResponse = Command::RevokeRole {
+        role: named("role", request.role)?.into(),
+        user: named("user", request.user)?.into(),
+    };
+    grant_permission(request: GrantPermissionRequest) -> GrantPermissionResponse = {
+        let (permission, pattern) = granted(request.grant)?;
+        Command::GrantPermission {
+            permission: permission.into(),
+            pattern: pattern.into(),
+            role: named("role", request.role)?.into(),
+        }
+    };
+    revoke_permission(request: RevokePermissionRequest) -> RevokePermissionResponse = {
+        let (permission, pattern) = granted(request.grant)?;
+        Command::RevokePermission {
+            permission: permission.into(),
+            pattern: pattern.into(),
+            role: named("role", request.role)?.into(),
+        }
+    };
+}
+
+/// A field that names something.
+fn named(field: &'static str, text: String) -> Result<String, Fault> {
+    if text.is_empty() { Err(Fault::field(field, "it is missing")) } else { Ok(text) }
+}
+
+/// Permission and pattern; no pattern means every key.
+fn granted(grant: Option<Grant>) -> Result<(String, String), Fault> {
+    let Grant { permission, pattern } = grant.unwrap_or_default();
+    let pattern = if pattern.is_empty() { "*".to_owned() } else { pattern };
+    Ok((named("grant.permission", permission)?, pattern))
+}
+
+/// The moment so much later than now, in milliseconds since 1970.
+fn now_ms(later: Duration) -> u64 {
+    let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + later;
+    u64::try_from(moment.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,5 @@
+//! The handlers: plain functions from a typed request to a typed answer, whatever carried them.
+
+pub(crate) mod access;
+pub(crate) mod cluster;
+pub(crate) mod maintenance;

@@ -1,0 +1,253 @@
+//! Who may do what: the rules of the data plane, asked for through gRPC.
+
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+use vaylix_admin_proto::v1::access_service_client::AccessServiceClient;
+use vaylix_admin_proto::v1::cluster_service_client::ClusterServiceClient;
+use vaylix_admin_proto::v1::maintenance_service_client::MaintenanceServiceClient;
+use vaylix_admin_proto::v1::*;
+use vaylix_proto::{Command, Reply};
+use vaylix_testkit::Server;
+use vaylix_testkit::wire::{Connection, DEFAULT_LOGIN};
+
+use crate::support::{admin, by_admin, call, call_as, channel, run, with_authorization};
+
+const PERMISSIONS: [&str; 10] = [
+    "read",
+    "write",
+    "admin",
+    "backup",
+    "restore",
+    "metrics",
+    "snapshot",
+    "clear",
+    "user_admin",
+    "role_admin",
+];
+const PASSWORD: &str = "correct horse 7 battery";
+
+/// The methods, and the permission on `*` that each needs; none: a login is enough. Written down apart from the code, in the
+/// words of the data plane's table.
+const TABLE: [(&str, Option<&str>); 20] = [
+    ("GetStatus", Some("admin")),
+    ("ListMembers", Some("admin")),
+    ("AddMember", Some("admin")),
+    ("RemoveMember", Some("admin")),
+    ("WatchStatus", Some("admin")),
+    ("GetMaintenanceMode", None),
+    ("SetMaintenanceMode", Some("admin")),
+    ("TakeSnapshot", Some("snapshot")),
+    ("WhoAmI", None),
+    ("ListUsers", Some("user_admin")),
+    ("CreateUser", Some("user_admin")),
+    ("SetPassword", Some("user_admin")),
+    ("DropUser", Some("user_admin")),
+    ("ListRoles", Some("role_admin")),
+    ("CreateRole", Some("role_admin")),
+    ("DropRole", Some("role_admin")),
+    ("GrantRole", Some("role_admin")),
+    ("RevokeRole", Some("role_admin")),
+    ("GrantPermission", Some("role_admin")),
+    ("RevokePermission", Some("role_admin")),
+];
+
+/// Calls a method as the bearer of `token`, with arguments that change nothing where that can be had.
+async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(), Status> {
+    fn as_bearer<T>(token: Option<&str>, message: T) -> Request<T> {
+        match token {
+            Some(token) => with_authorization(&format!("Bearer {token}"), message),
+            None => Request::new(message),
+        }
+    }
+    let mut cluster = ClusterServiceClient::new(channel.clone());
+    let mut maintenance = MaintenanceServiceClient::new(channel.clone());
+    let mut access = AccessServiceClient::new(channel.clone());
+    macro_rules! call {
+        ($client:ident.$rpc:ident($message:expr)) => {
+            $client.$rpc(as_bearer(token, $message)).await.map(drop)
+        };
+    }
+    let name = || "nobody-there".to_owned();
+    let grant = || Some(Grant { permission: "read".to_owned(), pattern: "x".to_owned() });
+    match method {
+        "GetStatus" => call!(cluster.get_status(GetStatusRequest {})),
+        "ListMembers" => call!(cluster.list_members(ListMembersRequest::default())),
+        "AddMember" => call!(cluster.add_member(AddMemberRequest {
+            name: name(),
+            address: "127.0.0.1:1".to_owned(),
+            validate_only: true,
+            ..Default::default()
+        })),
+        "RemoveMember" => call!(cluster.remove_member(RemoveMemberRequest {
+            name: name(),
+            validate_only: true,
+            ..Default::default()
+        })),
+        "WatchStatus" => {
+            let request = as_bearer(token, WatchStatusRequest {});
+            cluster.watch_status(request).await?.into_inner().message().await.map(drop)
+        }
+        "GetMaintenanceMode" => call!(maintenance.get_maintenance_mode(GetMaintenanceModeRequest {})),
+        "SetMaintenanceMode" => {
+            call!(maintenance.set_maintenance_mode(SetMaintenanceModeRequest { enabled: false }))
+        }
+        "TakeSnapshot" => call!(maintenance.take_snapshot(TakeSnapshotRequest {})),
+        "WhoAmI" => call!(access.who_am_i(WhoAmIRequest {})),
+        "ListUsers" => call!(access.list_users(ListUsersRequest::default())),
+        "CreateUser" => {
+            call!(access.create_user(CreateUserRequest { name: name(), password: "weak".to_owned() }))
+        }
+        "SetPassword" => {
+            call!(access.set_password(SetPasswordRequest { name: name(), password: PASSWORD.to_owned() }))
+        }
+        "DropUser" => call!(access.drop_user(DropUserRequest { name: name() })),
+        "ListRoles" => call!(access.list_roles(ListRolesRequest::default())),
+        // It exists.
+        "CreateRole" => call!(access.create_role(CreateRoleRequest { name: "r-read".to_owned() })),
+        "DropRole" => call!(access.drop_role(DropRoleRequest { name: name() })),
+        "GrantRole" => call!(access.grant_role(GrantRoleRequest { role: name(), user: name() })),
+        "RevokeRole" => call!(access.revoke_role(RevokeRoleRequest { role: name(), user: name() })),
+        "GrantPermission" => {
+            call!(access.grant_permission(GrantPermissionRequest { role: name(), grant: grant() }))
+        }
+        "RevokePermission" => {
+            call!(access.revoke_permission(RevokePermissionRequest { role: name(), grant: grant() }))
+        }
+        other => panic!("no such method: {other}"),
+    }
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+async fn log_in(channel: &Channel, user: &str, password: &str) -> String {
+    let request = LoginRequest { user: user.to_owned(), password: password.to_owned() };
+    AccessServiceClient::new(channel.clone()).login(request).await.unwrap().into_inner().token
+}
+
+#[test]
+fn every_method_needs_what_the_data_plane_needs_for_it() {
+    let server = Server::start(&[]).unwrap();
+    for permission in PERMISSIONS {
+        let user = format!(r#"{{"name":"u-{permission}","password":"{PASSWORD}"}}"#);
+        assert_eq!(call(&server, "POST", "/v1/users", &user).0, 200);
+        assert_eq!(call(&server, "POST", "/v1/roles", &format!(r#"{{"name":"r-{permission}"}}"#)).0, 200);
+        let grant = format!(r#"{{"grant":{{"permission":"{permission}"}}}}"#);
+        assert_eq!(call(&server, "POST", &format!("/v1/roles/r-{permission}/grants"), &grant).0, 200);
+        let path = format!("/v1/users/u-{permission}/roles/r-{permission}");
+        assert_eq!(call(&server, "PUT", &path, "").0, 200);
+    }
+    run(async {
+        let channel = channel(admin(&server)).await;
+        for (method, _) in TABLE {
+            let refused = ask(&channel, None, method).await.unwrap_err();
+            assert_eq!(
+                (refused.code(), reason(&refused).as_str()),
+                (Code::Unauthenticated, "SRV-007"),
+                "{method}"
+            );
+        }
+        for permission in PERMISSIONS {
+            let token = log_in(&channel, &format!("u-{permission}"), PASSWORD).await;
+            for (method, needed) in TABLE {
+                let answer = ask(&channel, Some(&token), method).await;
+                let is_denied = answer.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied);
+                let is_allowed = needed.is_none_or(|needed| needed == permission || permission == "admin");
+                assert_eq!(is_denied, !is_allowed, "{method} with {permission}: {answer:?}");
+                let is_known = answer.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated);
+                assert!(!is_known, "{method} with {permission}: {answer:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn tokens_end_with_logout_with_the_password_and_with_the_user() {
+    let server = Server::start(&[]).unwrap();
+    let user = format!(r#"{{"name":"al","password":"{PASSWORD}"}}"#);
+    assert_eq!(call(&server, "POST", "/v1/users", &user).0, 200);
+    run(async {
+        let channel = channel(admin(&server)).await;
+        let mut access = AccessServiceClient::new(channel.clone());
+        let is_in_force =
+            async |token: &str| ask(&channel, Some(token), "WhoAmI").await.map_err(|status| reason(&status));
+        let (first, second) =
+            (log_in(&channel, "al", PASSWORD).await, log_in(&channel, "al", PASSWORD).await);
+        assert_ne!(first, second);
+        let logout = with_authorization(&format!("Bearer {first}"), LogoutRequest {});
+        access.logout(logout).await.unwrap();
+        assert_eq!(is_in_force(&first).await, Err("SRV-007".to_owned()));
+        assert_eq!(is_in_force(&second).await, Ok(()));
+        let changed =
+            SetPasswordRequest { name: "al".to_owned(), password: "another horse 8 battery".to_owned() };
+        access.set_password(by_admin(changed)).await.unwrap();
+        assert_eq!(is_in_force(&second).await, Err("SRV-007".to_owned()));
+        let third = log_in(&channel, "al", "another horse 8 battery").await;
+        access.drop_user(by_admin(DropUserRequest { name: "al".to_owned() })).await.unwrap();
+        assert_eq!(is_in_force(&third).await, Err("SRV-007".to_owned()));
+        assert_eq!(is_in_force("").await, Err("SRV-007".to_owned()));
+        assert_eq!(is_in_force(&"0".repeat(64)).await, Err("SRV-007".to_owned()));
+    });
+}
+
+#[test]
+fn wrong_passwords_lock_both_planes() {
+    let server = Server::start(&["--auth-failure-limit", "3"]).unwrap();
+    let wrong = Some(("vaylix", "guess"));
+    let code = |(_, answer): (u16, serde_json::Value)| answer["code"].as_str().unwrap_or_default().to_owned();
+    for _ in 0..3 {
+        assert_eq!(code(call_as(&server, wrong, "GET", "/v1/whoami", "")), "SRV-008");
+    }
+    assert_eq!(call_as(&server, wrong, "GET", "/v1/whoami", "").0, 429);
+    let mut connection = Connection::open(server.address()).unwrap();
+    let (user, password) = DEFAULT_LOGIN;
+    let auth = Command::Auth { user: user.into(), password: password.into() };
+    assert_eq!(connection.call(&auth).unwrap().unwrap_err().code, "SRV-031");
+}
+
+#[test]
+fn what_is_done_here_is_in_the_audit_log() {
+    let mut server = Server::start(&[]).unwrap();
+    let path = server.data_dir().join("audit.log");
+    assert_eq!(call(&server, "POST", "/v1/roles", r#"{"name":"readers"}"#).0, 200);
+    assert_eq!(call_as(&server, Some(("vaylix", "guess")), "GET", "/v1/whoami", "").0, 401);
+    let added = r#"{"name":"n2","address":"127.0.0.1:1","validateOnly":true}"#;
+    assert_eq!(call(&server, "POST", "/v1/cluster/members", added).0, 200);
+    server.stop("TERM").unwrap();
+    let log = std::fs::read_to_string(path).unwrap();
+    let events: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let find = |kind: &str, result: &str| {
+        events.iter().find(|event| event["event_type"] == kind && event["details"]["result"] == result)
+    };
+    let created = find("rbac_create_role", "ok").unwrap();
+    assert_eq!(created["details"]["role"], "readers");
+    assert_eq!(created["username"], "vaylix");
+    assert!(created["connection_id"].as_u64().unwrap() > 1 << 48, "{created}");
+    assert_eq!(find("auth", "error").unwrap()["error_code"], "SRV-008");
+    assert!(find("cluster_join", "error").is_some(), "what was only validated was not done: {log}");
+}
+
+#[test]
+fn users_and_roles_are_the_same_on_both_planes() {
+    let server = Server::start(&[]).unwrap();
+    let user = format!(r#"{{"name":"al","password":"{PASSWORD}"}}"#);
+    assert_eq!(call(&server, "POST", "/v1/users", &user).0, 200);
+    assert_eq!(call(&server, "POST", "/v1/users", &user).0, 409);
+    assert_eq!(call(&server, "PUT", "/v1/users/al/roles/admin", "").0, 200);
+    let (_, answer) = call(&server, "GET", "/v1/users", "");
+    assert_eq!(answer["users"][0]["name"], "al");
+    assert_eq!(answer["users"][0]["roles"][0], "admin");
+    assert_eq!(answer["users"][0]["enabled"], true);
+    let mut connection = Connection::login(server.address()).unwrap();
+    let Reply::Entries(entries) = connection.call(&Command::ShowUsers).unwrap().unwrap() else { panic!() };
+    assert_eq!(entries[0].name, "al");
+    let (_, who) = call_as(&server, Some(("al", PASSWORD)), "GET", "/v1/whoami", "");
+    assert_eq!(who["user"], "al");
+    assert!(who["permissions"].as_array().unwrap().contains(&"admin".into()), "{who}");
+    assert_eq!(call(&server, "DELETE", "/v1/users/al/roles/admin", "").0, 200);
+    assert_eq!(call(&server, "DELETE", "/v1/users/al", "").0, 200);
+    assert_eq!(call(&server, "DELETE", "/v1/users/al", "").0, 404);
+}

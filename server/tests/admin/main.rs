@@ -1,0 +1,12 @@
+//! The control plane of real servers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod access;
+mod bounds;
+mod cluster;
+mod grpc;
+mod json;
+mod listener;
+mod probes;
+mod support;
