@@ -5,5 +5,5 @@
 
 pub use vaylix_consensus::limits::ENTRY_BYTES_MAX;
 pub use vaylix_consensus::{
-    Card, Connections, Desk, NodeId, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable,
+    Card, Connections, Desk, NodeId, Peer, PeerAnswer, PeerCall, PeerReady, PeerTransport, Unreachable,
 };

@@ -51,5 +51,7 @@ pub use status::{
     AgreementCounts, BatchStatus, ClusterStatus, KeyStatus, MemberStatus, PeerCounts, Phase, Recovery, Role,
     SnapshotCounts, SnapshotStatus, Status, SweepStatus,
 };
-pub use transport::{Card, Connections, NoPeers, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
+pub use transport::{
+    Card, Connections, NoPeers, Peer, PeerAnswer, PeerCall, PeerReady, PeerTransport, Unreachable,
+};
 pub use view::View;

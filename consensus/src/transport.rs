@@ -44,6 +44,9 @@ pub struct Peer {
 #[error("peer unreachable: {0}")]
 pub struct Unreachable(pub String);
 
+/// A future of a transport that opens connections.
+pub type PeerReady<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// A future that a transport hands out.
 pub type PeerAnswer<'a> = Pin<Box<dyn Future<Output = Result<Bytes, Unreachable>> + Send + 'a>>;
 
@@ -53,6 +56,13 @@ pub type PeerAnswer<'a> = Pin<Box<dyn Future<Output = Result<Bytes, Unreachable>
 pub trait PeerTransport: Send + Sync + 'static {
     /// Delivers `body` to `peer` and returns its answer, within `timeout` of now.
     fn call<'a>(&'a self, peer: &'a Peer, call: PeerCall, body: Bytes, timeout: Duration) -> PeerAnswer<'a>;
+
+    /// Opens the connections to `peer` that votes, heartbeats and entries need, unless they are open: a change of leaders
+    /// then waits for none. What cannot be opened now is left to the next call.
+    fn prepare<'a>(&'a self, peer: &'a Peer) -> PeerReady<'a> {
+        let _ = peer;
+        Box::pin(std::future::ready(()))
+    }
 
     /// What it has opened to make its calls since it was made.
     fn connections(&self) -> Connections {

@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use vaylix_access::peers::{Connections, Desk, Peer, PeerAnswer, PeerCall, PeerTransport, Unreachable};
+use vaylix_access::peers::{
+    Connections, Desk, Peer, PeerAnswer, PeerCall, PeerReady, PeerTransport, Unreachable,
+};
 use vaylix_proto::frame::Compression;
 
 use super::line::Line;
@@ -109,7 +111,10 @@ impl Transport {
         let opened = opened.unwrap_or_else(|_| Err(Unreachable("no connection in time".to_owned())));
         match opened {
             Ok(opened) => {
-                route.pause.lock().end();
+                // It is there: what is paused on other lanes has no reason to be.
+                for lane in Lane::ALL {
+                    self.route(peer, lane).pause.lock().end();
+                }
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 if route.was_open.swap(true, Ordering::Relaxed) {
                     self.reopened.fetch_add(1, Ordering::Relaxed);
@@ -176,6 +181,18 @@ impl Transport {
 impl PeerTransport for Transport {
     fn call<'a>(&'a self, peer: &'a Peer, call: PeerCall, body: Bytes, timeout: Duration) -> PeerAnswer<'a> {
         Box::pin(self.deliver(peer, call, body, timeout))
+    }
+
+    fn prepare<'a>(&'a self, peer: &'a Peer) -> PeerReady<'a> {
+        Box::pin(async move {
+            for lane in [Lane::Control, Lane::Log] {
+                let route = self.route(peer, lane);
+                if self.line(&route, peer, lane).await.is_err() {
+                    // Said where connections are made.
+                    return;
+                }
+            }
+        })
     }
 
     fn connections(&self) -> Connections {

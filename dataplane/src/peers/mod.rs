@@ -65,6 +65,8 @@ pub(crate) enum Lane {
 }
 
 impl Lane {
+    const ALL: [Self; 3] = [Self::Control, Self::Log, Self::Snapshot];
+
     fn of(call: PeerCall) -> Self {
         match call {
             PeerCall::Ask | PeerCall::Vote | PeerCall::Heartbeat => Self::Control,

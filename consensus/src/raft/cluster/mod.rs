@@ -49,6 +49,7 @@ mod founding;
 mod handover;
 mod messages;
 mod pulse;
+mod ready;
 mod relearn;
 mod shipment;
 #[cfg(test)]
@@ -166,6 +167,7 @@ impl Cluster {
         };
         let tasks = vec![
             spawn("the heartbeats", Box::pin(pulse::run(cluster.clone()))),
+            spawn("the connections", Box::pin(ready::run(cluster.clone()))),
             spawn("the elector", Box::pin(elector::run(cluster.clone()))),
             spawn("the founding", Box::pin(founding::run(cluster.clone()))),
             spawn("the comparing of states", Box::pin(agreement::run(cluster.clone()))),

@@ -56,6 +56,8 @@ struct Confirmed {
 #[derive(Default)]
 struct Beats {
     leadership: Option<Leadership>,
+    /// When it was noticed that this node leads.
+    begun: Option<Instant>,
     voters: Vec<BTreeSet<u64>>,
     peers: BTreeMap<u64, Beat>,
     proof: Option<Proof>,
@@ -99,11 +101,21 @@ impl Pulse {
         self.beats.lock().peers.get(&node).map(|beat| beat.heard.elapsed())
     }
 
+    /// For how long this node has led, without a break; `None` when it does not.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.beats.lock().begun.map(|begun| begun.elapsed())
+    }
+
     fn begin(&self, leadership: Option<Leadership>, voters: Vec<BTreeSet<u64>>, peers: &BTreeSet<u64>) {
         let mut beats = self.beats.lock();
         let now = Instant::now();
         if beats.leadership != leadership {
-            *beats = Beats { leadership, proof: leadership.map(|_| Proof { at: now }), ..Beats::default() };
+            *beats = Beats {
+                leadership,
+                begun: leadership.map(|_| now),
+                proof: leadership.map(|_| Proof { at: now }),
+                ..Beats::default()
+            };
         }
         beats.voters = voters;
         beats.peers.retain(|node, _| peers.contains(node));
