@@ -205,7 +205,7 @@ impl Shared {
 
     /// One connection to `node`, from its beginning to its end.
     async fn carry(self: Arc<Self>, node: usize, mut near: TcpStream, peer: SocketAddr) {
-        let from = self.who_connected(&near, peer);
+        let from = self.who_connected(&near, peer).await;
         let mut there = self.link(from, Party::Node(node)).subscribe();
         let mut back = self.link(Party::Node(node), from).subscribe();
         let resets = (is_reset(there.clone()), is_reset(back.clone()));
@@ -239,11 +239,12 @@ impl Shared {
         }
     }
 
-    fn who_connected(&self, near: &TcpStream, peer: SocketAddr) -> Party {
+    async fn who_connected(&self, near: &TcpStream, peer: SocketAddr) -> Party {
         let nodes: Vec<_> = self.nodes().iter().map(|node| node.map(|attached| attached.process)).collect();
-        let here = near.local_addr().ok();
-        let owner = here.and_then(|here| owner::among(&nodes, peer, here));
-        owner.map_or(Party::Outside, Party::Node)
+        let Ok(here) = near.local_addr() else { return Party::Outside };
+        // It takes milliseconds, which those that are connected must not wait for.
+        let owner = tokio::task::spawn_blocking(move || owner::among(&nodes, peer, here)).await;
+        owner.ok().flatten().map_or(Party::Outside, Party::Node)
     }
 }
 
