@@ -92,7 +92,7 @@ impl Hasher {
         &self,
         job: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, ErrorReply> {
-        self.turns.run_in_background("password", move |_pace| job()).await?.map_err(|error| {
+        self.turns.run(job).await?.map_err(|error| {
             tracing::error!(%error, "password hashing failed");
             refusal::hashing_failed()
         })
