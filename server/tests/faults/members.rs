@@ -11,6 +11,9 @@ use crate::trial::{PATIENCE, Trial, WRITES_BETWEEN, rounds};
 /// Bad logins, more than the server allows within its window.
 const BAD_LOGINS: u32 = 15;
 
+/// Most that a node that is told to stop, or started again, may interrupt writes, its own time for that included.
+const RESTART_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3_000 } else { 1_000 });
+
 /// Most that a cluster which was killed as a whole may take to serve again.
 const WHOLE_RESTART_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 10 });
 
@@ -76,6 +79,8 @@ fn nodes_are_restarted_one_after_the_other() {
             trial.settle();
         }
     }
+    let slowest = trial.interruptions.iter().max().copied().unwrap();
+    assert!(slowest <= RESTART_MAX, "writes were interrupted for {slowest:?}");
     trial.judge();
 }
 
