@@ -150,6 +150,12 @@ impl Listener {
         drop(socket);
         registry.close();
         let drain = async {
+            while tasks.len() > registry.peer_count() {
+                if let Some(ended) = tasks.join_next().await {
+                    report(ended);
+                }
+            }
+            registry.dismiss_peers();
             while let Some(ended) = tasks.join_next().await {
                 report(ended);
             }

@@ -93,13 +93,22 @@ impl Registry {
         self.members.lock().arrivals.pop_first();
     }
 
-    /// Dismisses everybody, now and from now on.
+    /// Dismisses everybody, now and from now on, but the peers that are there: what clients still wait for may need them.
     pub(crate) fn close(&self) {
         let mut members = self.members.lock();
         members.is_closing = true;
         members.arrivals.clear();
         members.sessions.clear();
-        members.peers.clear();
+    }
+
+    /// Dismisses the peers.
+    pub(crate) fn dismiss_peers(&self) {
+        self.members.lock().peers.clear();
+    }
+
+    /// How many peers there are.
+    pub(crate) fn peer_count(&self) -> usize {
+        self.members.lock().peers.len()
     }
 
     fn millis(&self, at: Instant) -> u64 {

@@ -213,9 +213,19 @@ impl Cluster {
     /// The office of this node. One that has just been elected waits until it knows what was acknowledged before.
     async fn office(&self) -> Option<Leadership> {
         let inner = &*self.0;
-        if inner.gate.office().is_none() && self.is_leader() {
+        // One that gives its vote to another node just now is leader for openraft until the vote is on disk.
+        let is_elected = || self.is_leader() && inner.gate.voted().is_some_and(|vote| vote.node == self.id());
+        if inner.gate.office().is_none() && is_elected() {
             let mut office = inner.gate.watch_office();
-            drop(timeout(self.patience(), office.wait_for(Option::is_some)).await);
+            let mut metrics = inner.raft.server_metrics();
+            let known = async {
+                tokio::select! {
+                    _ = office.wait_for(Option::is_some) => {}
+                    _ = metrics.wait_for(|metrics| metrics.state != ServerState::Leader) => {}
+                }
+            };
+            // Whether it has become so shows in what is looked at next.
+            _ = timeout(self.patience(), known).await;
         }
         inner.gate.office()
     }
