@@ -12,7 +12,7 @@ use vaylix_consensus::background::Pace;
 use vaylix_consensus::limits::RESTORE_PART_BYTES_MAX;
 use vaylix_consensus::{ProposeError, Restoration, View};
 use vaylix_engine::backups::{BackupDir, BackupError, GoOn, Pair};
-use vaylix_engine::dump::{Checked, Purpose};
+use vaylix_engine::dump::{Checked, Purpose, Summary};
 use vaylix_engine::op::RestoreEntry;
 use vaylix_proto::{ErrorReply, Reply, Text};
 
@@ -22,6 +22,7 @@ use crate::door::Door;
 use crate::execute::refused;
 use crate::limits::ADMISSIONS_MAX;
 use crate::refusal;
+use crate::turns::Turns;
 
 /// How much leisure work has that others do not wait for.
 const LEISURE: f64 = 1.0;
@@ -35,11 +36,43 @@ const PARTS_AHEAD_MAX: usize = 1;
 impl Door {
     /// BACKUP TO: the whole keyspace as a document, and its manifest, in the backup directory.
     pub(crate) async fn backup_to(&self, path: &Text, fresh: bool) -> Result<Reply, ErrorReply> {
+        self.write_backup(path, fresh).await?;
+        Ok(Reply::Ok)
+    }
+
+    /// Writes a backup, and says what is in it.
+    pub(crate) async fn write_backup(&self, path: &Text, fresh: bool) -> Result<Summary, ErrorReply> {
         let View { reader, now_ms } = self.view(fresh).await?;
         let (path, shown) = (path.clone(), path);
         let write = move |dir: &BackupDir, go_on: GoOn<'_>| dir.write(&path, &reader.root(), now_ms, go_on);
-        self.with_files(shown, Purpose::Verify, LEISURE, write).await?;
-        Ok(Reply::Ok)
+        let summary = self.with_files(shown, Purpose::Verify, LEISURE, write).await?;
+        self.0.last_backup_ms.fetch_max(now_ms, Ordering::Relaxed);
+        Ok(summary)
+    }
+
+    /// Reads a backup, and says what is in it.
+    pub(crate) async fn check_backup(&self, path: &Text, purpose: Purpose) -> Result<Checked, ErrorReply> {
+        Ok(self.checked(path, purpose).await?.1)
+    }
+
+    /// Carries a backup to or from somebody who may be slow, when its turn comes: others that only need the disk do not wait for
+    /// it.
+    pub(crate) async fn with_transfer<T: Send + 'static>(
+        &self,
+        path: &Text,
+        work: impl FnOnce(&BackupDir, GoOn<'_>) -> Result<T, BackupError> + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        self.in_turn(&self.0.transfers, path, Purpose::Verify, LEISURE, work).await
+    }
+
+    /// Does something with the backup directory when its turn comes.
+    pub(crate) async fn with_backups<T: Send + 'static>(
+        &self,
+        path: &Text,
+        purpose: Purpose,
+        work: impl FnOnce(&BackupDir, GoOn<'_>) -> Result<T, BackupError> + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        self.with_files(path, purpose, LEISURE, work).await
     }
 
     /// BACKUP VERIFY FROM: what the document holds, if it is the one that its manifest describes.
@@ -132,6 +165,17 @@ impl Door {
         leisure: f64,
         work: impl FnOnce(&BackupDir, GoOn<'_>) -> Result<T, BackupError> + Send + 'static,
     ) -> Result<T, ErrorReply> {
+        self.in_turn(&self.0.backup_files, path, purpose, leisure, work).await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        turns: &Turns,
+        path: &Text,
+        purpose: Purpose,
+        leisure: f64,
+        work: impl FnOnce(&BackupDir, GoOn<'_>) -> Result<T, BackupError> + Send + 'static,
+    ) -> Result<T, ErrorReply> {
         let waiting = Waiting::default();
         let (dir, stop) = (self.0.backups.clone(), Arc::clone(&waiting.0));
         let job = move |pace: &Pace| {
@@ -141,7 +185,7 @@ impl Door {
             };
             work(&dir, &go_on)
         };
-        let done = self.0.backup_files.run_in_background("backup", job).await?;
+        let done = turns.run_in_background("backup", job).await?;
         done.map_err(|error| {
             let message = match error {
                 BackupError::Io(_) | BackupError::Document(_) => {

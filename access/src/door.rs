@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
@@ -19,6 +19,7 @@ use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
 use crate::limits::{
     ADMISSIONS_MAX, BACKUP_FILES_AT_ONCE_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX,
+    TRANSFERS_AT_ONCE_MAX,
 };
 use crate::lockout::Failures;
 use crate::password::Hasher;
@@ -29,6 +30,7 @@ use crate::refusal;
 use crate::report::Report;
 use crate::rule::{self, InTransaction, Need, Rule};
 use crate::secret::Secret;
+use crate::session::Sessions;
 use crate::settings::{Administrator, Authentication, Limits, Settings, is_well_known};
 use crate::subject::Subject;
 use crate::ticket::{Answer, Ticket, Visitor};
@@ -62,11 +64,19 @@ pub(crate) struct Inner {
     /// Where backup files live, and the work on them.
     pub(crate) backups: BackupDir,
     pub(crate) backup_files: Turns,
+    /// Backups on their way to and from clients of the control plane.
+    pub(crate) transfers: Turns,
     /// The reads of many keys.
     pub(crate) long_reads: Turns,
     pub(crate) failures: Arc<Failures>,
     pub(crate) audit: audit::Log,
     pub(crate) tls: Tls,
+    /// Who is connected to the data plane.
+    pub(crate) sessions: Sessions,
+    /// When the last backup of this process was taken, in unix milliseconds; 0 before.
+    pub(crate) last_backup_ms: AtomicU64,
+    /// Whether clients and the office are left to other nodes.
+    pub(crate) draining: AtomicBool,
     /// The logins of those who have no connection to keep them.
     pub(crate) tokens: Tokens,
     policy: ArcSwap<Policy>,
@@ -138,10 +148,14 @@ impl Door {
             documents: Turns::new(DOCUMENTS_AT_ONCE_MAX),
             backups,
             backup_files: Turns::new(BACKUP_FILES_AT_ONCE_MAX),
+            transfers: Turns::new(TRANSFERS_AT_ONCE_MAX),
             long_reads: Turns::new(LONG_READS_AT_ONCE_MAX),
             failures: Failures::new(lockout),
             audit,
             tls: Tls::default(),
+            sessions: Sessions::default(),
+            last_backup_ms: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
             tokens: Tokens::default(),
             policy: ArcSwap::default(),
             bootstrapping: Mutex::default(),
@@ -213,6 +227,14 @@ impl Door {
     pub fn arrival(&self, connection_id: u64, peer: SocketAddr) -> Visitor {
         let identity = (!self.0.requires_login).then(|| Identity::anonymous(self.0.policy.load().revision()));
         Visitor::new(self.clone(), connection_id, peer, identity)
+    }
+
+    /// The same for a connection that lasts: it is listed among the sessions until it is dropped.
+    #[must_use]
+    pub fn session(&self, connection_id: u64, peer: SocketAddr) -> Visitor {
+        let visitor = self.arrival(connection_id, peer);
+        self.0.sessions.add(&visitor);
+        visitor
     }
 
     /// Checks a password; on success the visitor is that user. On a server without authentication everybody is
@@ -320,14 +342,14 @@ impl Door {
             }
             other => other,
         };
+        visitor.end_if_told();
         let policy = check!(self.policy());
         let revision = policy.revision();
         if visitor.identity().is_some_and(|who| who.revision() != revision) {
             if standing.writes_in_flight {
                 return Ok(Admission::AfterWrites(Postponed { command, ticket }));
             }
-            let renewed = visitor.identity().and_then(|who| policy.renew(who));
-            visitor.become_(renewed);
+            visitor.renew(&policy);
         }
         let in_maintenance = policy.in_maintenance();
         drop(policy);
@@ -506,7 +528,7 @@ impl Door {
     }
 
     /// Whether this node takes writes. A lone node proves it without looking further.
-    fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.0.node.try_read().is_some() || self.0.node.leads()
     }
 

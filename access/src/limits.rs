@@ -33,3 +33,6 @@ pub(crate) const AUDIT_UNSYNCED_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a request waits for room in the audit log before it looks whether the log can be written at all.
 pub(crate) const AUDIT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Backups on their way to and from clients at once; each keeps a thread while it lasts.
+pub(crate) const TRANSFERS_AT_ONCE_MAX: usize = 4;

@@ -28,6 +28,10 @@ pub struct Overview {
     pub reason: &'static str,
     /// Whether only what changes nothing is let in.
     pub in_maintenance: bool,
+    /// Whether it leaves clients and the office to others.
+    pub draining: bool,
+    /// When this process took its last backup, in milliseconds since 1970; 0 before.
+    pub last_backup_ms: u64,
     /// The certificate of its listeners, if they have one.
     pub certificate: Option<Certificate>,
     /// How the server was set up.
@@ -204,6 +208,8 @@ impl Door {
             ready,
             reason,
             in_maintenance: self.policy()?.in_maintenance(),
+            draining: self.is_draining(),
+            last_backup_ms: self.0.last_backup_ms.load(std::sync::atomic::Ordering::Relaxed),
             certificate: self.0.tls.certificate(),
             report: self.0.report.clone(),
             now_ms: self.0.node.local().now_ms,

@@ -87,7 +87,7 @@ impl Subject {
         })
     }
 
-    fn new(event_type: &'static str, details: &[(&'static str, &Text)]) -> Self {
+    pub(crate) fn new(event_type: &'static str, details: &[(&'static str, &Text)]) -> Self {
         let details = details.iter().map(|(name, value)| (*name, (*value).clone())).collect();
         Self { event_type, details }
     }

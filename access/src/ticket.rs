@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use vaylix_proto::error::WireError;
@@ -23,8 +24,10 @@ use crate::counters::Metric;
 use crate::door::Door;
 use crate::identity::Identity;
 use crate::limits::AUDIT_PATIENCE;
+use crate::policy::Policy;
 use crate::refusal;
 use crate::subject::{Subject, is_watched};
+use crate::task::Task;
 
 /// Somebody at the door: where they come from, and who they are by now.
 #[derive(Debug)]
@@ -36,12 +39,41 @@ pub struct Visitor {
 }
 
 /// Where requests come from.
-struct Origin {
+pub(crate) struct Origin {
     door: Door,
     connection_id: u64,
     peer: SocketAddr,
     /// Who the visitor is, for events of answers that are given later.
     user: Mutex<Option<Text>>,
+    since: SystemTime,
+    /// Whether an administrator has ended the session: whoever comes next must log in.
+    is_ended: AtomicBool,
+}
+
+impl Origin {
+    pub(crate) fn connection_id(&self) -> u64 {
+        self.connection_id
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Who it is now; none before a login.
+    pub(crate) fn user(&self) -> Option<Text> {
+        self.user.lock().clone()
+    }
+
+    /// When the visitor came.
+    pub(crate) fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// Lets nobody act under the name any more that was logged in with.
+    pub(crate) fn end(&self) {
+        *self.user.lock() = None;
+        self.is_ended.store(true, Ordering::Release);
+    }
 }
 
 impl fmt::Debug for Origin {
@@ -55,7 +87,14 @@ impl fmt::Debug for Origin {
 
 impl Visitor {
     pub(crate) fn new(door: Door, connection_id: u64, peer: SocketAddr, identity: Option<Identity>) -> Self {
-        let origin = Arc::new(Origin { door, connection_id, peer, user: Mutex::default() });
+        let origin = Arc::new(Origin {
+            door,
+            connection_id,
+            peer,
+            user: Mutex::default(),
+            since: SystemTime::now(),
+            is_ended: AtomicBool::new(false),
+        });
         let mut visitor = Self { origin, identity: None, reads_fresh: false };
         visitor.become_(identity);
         visitor
@@ -82,6 +121,26 @@ impl Visitor {
 
     pub(crate) fn connection_id(&self) -> u64 {
         self.origin.connection_id
+    }
+
+    /// What others may know of the session.
+    pub(crate) fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// Nobody from now on, if an administrator has ended the session.
+    pub(crate) fn end_if_told(&mut self) {
+        if self.origin.is_ended.load(Ordering::Relaxed) && self.origin.is_ended.swap(false, Ordering::Acquire) {
+            self.become_(None);
+        }
+    }
+
+    /// Brought up to date with the access rules; nobody when that user is gone.
+    pub(crate) fn renew(&mut self, policy: &Policy) {
+        if self.identity.as_ref().is_some_and(|who| who.revision() != policy.revision()) {
+            let renewed = self.identity.as_ref().and_then(|who| policy.renew(who));
+            self.become_(renewed);
+        }
     }
 
     pub(crate) fn become_(&mut self, identity: Option<Identity>) {
@@ -118,8 +177,21 @@ impl Visitor {
         }
     }
 
+    /// Waits until the events of a request for a task have room, as [`wait_for_ticket`](Self::wait_for_ticket).
+    pub async fn task_ticket(&self, id: RequestId, task: &Task, now: Instant) -> ControlFlow<Answer, Ticket> {
+        let label = Label::Task { name: task.name(), is_watched: task.subject().is_some() };
+        let mut ticket = Ticket(Some(self.labelled(id, label, now)));
+        match ticket.wait_for_places().await {
+            Ok(()) => ControlFlow::Continue(ticket),
+            Err(refusal) => ControlFlow::Break(ticket.refuse(refusal)),
+        }
+    }
+
     fn entry(&self, id: RequestId, opcode: Option<Opcode>, begun: Instant) -> Entry {
-        let label = opcode.map_or(Label::Decode, Label::Command);
+        self.labelled(id, opcode.map_or(Label::Decode, Label::Command), begun)
+    }
+
+    fn labelled(&self, id: RequestId, label: Label, begun: Instant) -> Entry {
         Entry { origin: Arc::clone(&self.origin), id, label, begun, places: None, subject: None }
     }
 }
@@ -128,6 +200,7 @@ impl Visitor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Label {
     Command(Opcode),
+    Task { name: &'static str, is_watched: bool },
     RateLimit,
     Decode,
 }
@@ -136,6 +209,7 @@ impl Label {
     const fn name(self) -> &'static str {
         match self {
             Self::Command(opcode) => opcode.name(),
+            Self::Task { name, .. } => name,
             Self::RateLimit => "RATE_LIMIT",
             Self::Decode => "DECODE",
         }
@@ -256,7 +330,12 @@ impl Drop for Ticket {
 
 impl Entry {
     fn is_watched(&self) -> bool {
-        self.subject.is_some() || matches!(self.label, Label::Command(opcode) if is_watched(opcode))
+        let is_watched = match self.label {
+            Label::Command(opcode) => is_watched(opcode),
+            Label::Task { is_watched, .. } => is_watched,
+            Label::RateLimit | Label::Decode => false,
+        };
+        self.subject.is_some() || is_watched
     }
 
     /// The events that need a place beforehand.
@@ -325,8 +404,10 @@ impl Entry {
             Label::Decode => Some(Noise::Decode),
             Label::Command(Opcode::Auth) if is(Code::AuthenticationLocked) => Some(Noise::Locked),
             Label::Command(_) if is(Code::QuotaExceeded) => Some(Noise::Quota),
-            Label::Command(_) if is(Code::PermissionDenied) && self.subject.is_none() => Some(Noise::Denied),
-            Label::Command(_) => None,
+            Label::Command(_) | Label::Task { .. } if is(Code::PermissionDenied) && self.subject.is_none() => {
+                Some(Noise::Denied)
+            }
+            Label::Command(_) | Label::Task { .. } => None,
         }
     }
 }

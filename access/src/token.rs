@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -16,6 +16,7 @@ use crate::counters::Metric;
 use crate::door::Door;
 use crate::identity::Identity;
 use crate::refusal;
+use crate::session::{SessionView, millis};
 use crate::ticket::Visitor;
 
 /// How long a token is good for.
@@ -26,6 +27,8 @@ const TOKENS_MAX: usize = 4096;
 /// Most of one user; the oldest makes room.
 const TOKENS_PER_USER_MAX: usize = 64;
 const TOKEN_BYTES: usize = 32;
+/// Bytes of a token's digest that name it in lists.
+const ID_BYTES: usize = 6;
 
 type Fingerprint = [u8; 32];
 
@@ -38,6 +41,37 @@ struct Held {
     /// What the password was hashed to; none on a server without authentication.
     password_hash: Option<String>,
     ends_at: Instant,
+    issued: SystemTime,
+}
+
+impl Held {
+    fn view(&self, print: &Fingerprint) -> SessionView {
+        let digits: String = print.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        SessionView {
+            id: format!("token-{digits}"),
+            user: Some(self.identity.user().to_string()),
+            peer: None,
+            since_ms: millis(self.issued),
+            ends_at_ms: Some(millis(self.issued + TOKEN_LIFE)),
+        }
+    }
+}
+
+impl Tokens {
+    /// Those in force.
+    pub(crate) fn views(&self) -> Vec<SessionView> {
+        let now = Instant::now();
+        let tokens = self.0.lock();
+        tokens.iter().filter(|(_, held)| held.ends_at > now).map(|(print, held)| held.view(print)).collect()
+    }
+
+    /// Ends those that are meant, and says how many they were.
+    pub(crate) fn end_all(&self, is_meant: impl Fn(&SessionView) -> bool) -> usize {
+        let mut tokens = self.0.lock();
+        let before = tokens.len();
+        tokens.retain(|print, held| !is_meant(&held.view(print)));
+        before - tokens.len()
+    }
 }
 
 /// A token that was issued, in the form it is shown in. Has no `Debug`: it is a secret.
@@ -82,7 +116,7 @@ impl Door {
                 "request rate limit exceeded: too many tokens are in force; try again later",
             ));
         }
-        tokens.insert(fingerprint(&text), Held { identity, password_hash, ends_at: now + TOKEN_LIFE });
+        tokens.insert(fingerprint(&text), Held { identity, password_hash, ends_at: now + TOKEN_LIFE, issued: SystemTime::now() });
         Ok(Token { text, life: TOKEN_LIFE })
     }
 

@@ -40,6 +40,8 @@ pub struct Vitals {
     pub lag_entries: u64,
     /// How long no leader has been heard of; `None` on a leader, and before the first one.
     pub leader_silence: Option<Duration>,
+    /// Whether it leaves clients and the office to others.
+    pub draining: bool,
     /// Whether it has had everything since its start that was acknowledged before it.
     pub informed: bool,
 }
@@ -67,6 +69,7 @@ impl Door {
             audit_works: !self.0.audit.is_failing(),
             lag_entries: status.last_index.saturating_sub(status.applied_index),
             leader_silence: cluster.and_then(|cluster| cluster.leader_silence),
+            draining: self.is_draining(),
             informed: cluster.is_none_or(|cluster| cluster.is_informed && cluster.phase != Phase::Bootstrap),
         }
     }

@@ -357,6 +357,27 @@ impl Node {
         cluster.hand_over().await.map_err(MembershipError::Refused)
     }
 
+    /// Gives the office, which this node must have, to the member called `name`, or to the one that is best prepared.
+    ///
+    /// # Errors
+    /// [`MembershipError`].
+    pub async fn transfer(&self, name: Option<&str>) -> Result<(), MembershipError> {
+        let cluster = self.led_cluster()?;
+        let done = match name {
+            Some(name) => cluster.hand_over_to(name).await,
+            None => cluster.hand_over().await,
+        };
+        done.map_err(MembershipError::Refused)
+    }
+
+    /// Whether this node is to leave the office to others: it does not stand for election, and is nobody's heir. Ends with
+    /// a restart.
+    pub fn rest(&self, resting: bool) {
+        if let Some(cluster) = &self.0.cluster {
+            cluster.rest(resting);
+        }
+    }
+
     fn led_cluster(&self) -> Result<&Cluster, MembershipError> {
         let cluster = self.0.cluster.as_ref().ok_or(MembershipError::Alone)?;
         if self.leads() { Ok(cluster) } else { Err(MembershipError::NotLeader { leader: self.leader() }) }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{RawPathParams, RawQuery, State};
+use axum::extract::{Path, RawPathParams, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
 use http::{Method, Request, StatusCode, header};
@@ -15,12 +15,15 @@ use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::service::Routes;
-use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status};
+use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status, Streaming};
+use vaylix_access::Download;
 use vaylix_admin_proto::DESCRIPTORS;
 use vaylix_admin_proto::health::health_server::HealthServer;
 use vaylix_admin_proto::v1::access_service_server::{AccessService, AccessServiceServer};
+use vaylix_admin_proto::v1::audit_service_server::{AuditService, AuditServiceServer};
+use vaylix_admin_proto::v1::backup_service_server::{BackupService, BackupServiceServer};
 use vaylix_admin_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use vaylix_admin_proto::v1::maintenance_service_server::{MaintenanceService, MaintenanceServiceServer};
 use vaylix_admin_proto::v1::*;
@@ -31,7 +34,7 @@ use crate::caps::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, WATCH_EVERY};
 use crate::fault::Fault;
 use crate::listener::Scope;
 use crate::metrics;
-use crate::service::{access, cluster, maintenance};
+use crate::service::{access, audit, backup, cluster, maintenance};
 use crate::stage::Stage;
 use crate::{health, openapi, probes};
 
@@ -106,6 +109,8 @@ operations! {
         POST "/v1/cluster/members" => add_member(AddMemberRequest) -> AddMemberResponse = cluster::add_member;
         DELETE "/v1/cluster/members/{name}" =>
             remove_member(RemoveMemberRequest) -> RemoveMemberResponse = cluster::remove_member;
+        POST "/v1/cluster/leader" =>
+            transfer_leadership(TransferLeadershipRequest) -> TransferLeadershipResponse = cluster::transfer_leadership;
         @stream {
             type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<WatchStatusResponse, Status>> + Send>>;
 
@@ -123,6 +128,54 @@ operations! {
         PUT "/v1/maintenance" =>
             set_maintenance_mode(SetMaintenanceModeRequest) -> SetMaintenanceModeResponse = maintenance::set_mode;
         POST "/v1/snapshots" => take_snapshot(TakeSnapshotRequest) -> TakeSnapshotResponse = maintenance::take_snapshot;
+        POST "/v1/storage-keys" =>
+            rotate_storage_key(RotateStorageKeyRequest) -> RotateStorageKeyResponse = maintenance::rotate_storage_key;
+        PUT "/v1/drain" => drain(DrainRequest) -> DrainResponse = maintenance::drain;
+    }
+    service BackupService {
+        GET "/v1/backups" => list_backups(ListBackupsRequest) -> ListBackupsResponse = backup::list;
+        POST "/v1/backups" => create_backup(CreateBackupRequest) -> CreateBackupResponse = backup::create;
+        POST "/v1/backups/{name}/verify" =>
+            verify_backup(VerifyBackupRequest) -> VerifyBackupResponse = backup::verify;
+        POST "/v1/backups/{name}/restore" =>
+            restore_backup(RestoreBackupRequest) -> RestoreBackupResponse = backup::restore;
+        DELETE "/v1/backups/{name}" =>
+            delete_backup(DeleteBackupRequest) -> DeleteBackupResponse = backup::delete;
+        @stream {
+            type DownloadBackupStream = backup::DownloadStream;
+
+            async fn download_backup(
+                &self,
+                request: GrpcRequest<DownloadBackupRequest>,
+            ) -> Result<GrpcResponse<Self::DownloadBackupStream>, Status> {
+                let origin = origin(&request)?;
+                Ok(GrpcResponse::new(backup::download(origin, request.into_inner()).await?))
+            }
+
+            async fn upload_backup(
+                &self,
+                request: GrpcRequest<Streaming<UploadBackupRequest>>,
+            ) -> Result<GrpcResponse<UploadBackupResponse>, Status> {
+                let origin = origin(&request)?;
+                Ok(GrpcResponse::new(backup::upload(origin, request.into_inner()).await?))
+            }
+        }
+    }
+    service AuditService {
+        POST "/v1/audit/events" => read_events(ReadEventsRequest) -> ReadEventsResponse = audit::read;
+        GET "/v1/audit/chain" => verify_audit(VerifyAuditRequest) -> VerifyAuditResponse = audit::verify;
+        @stream {
+            type TailEventsStream = audit::TailStream;
+
+            async fn tail_events(
+                &self,
+                request: GrpcRequest<TailEventsRequest>,
+            ) -> Result<GrpcResponse<Self::TailEventsStream>, Status> {
+                let origin = origin(&request)?;
+                let tail = audit::tail(origin, self.0.changes(), request.into_inner()).await?;
+                Ok(GrpcResponse::new(tail))
+            }
+        }
     }
     service AccessService {
         POST "/v1/login" => login(LoginRequest) -> LoginResponse = access::login;
@@ -132,6 +185,8 @@ operations! {
         POST "/v1/users" => create_user(CreateUserRequest) -> CreateUserResponse = access::create_user;
         PUT "/v1/users/{name}/password" =>
             set_password(SetPasswordRequest) -> SetPasswordResponse = access::set_password;
+        GET "/v1/sessions" => list_sessions(ListSessionsRequest) -> ListSessionsResponse = access::list_sessions;
+        POST "/v1/sessions/end" => end_sessions(EndSessionsRequest) -> EndSessionsResponse = access::end_sessions;
         DELETE "/v1/users/{name}" => drop_user(DropUserRequest) -> DropUserResponse = access::drop_user;
         PUT "/v1/users/{user}/roles/{role}" => grant_role(GrantRoleRequest) -> GrantRoleResponse = access::grant_role;
         DELETE "/v1/users/{user}/roles/{role}" =>
@@ -170,11 +225,27 @@ pub(crate) fn audience(path: &str) -> Audience {
 
 /// Whether what is done at this path may take long: a new member has to catch up, an old one hands its office over.
 pub(crate) fn is_long(path: &str) -> bool {
-    path.starts_with("/v1/cluster/members")
-        || path.ends_with(".ClusterService/AddMember")
-        || path.ends_with(".ClusterService/RemoveMember")
-        || path.ends_with(".MaintenanceService/TakeSnapshot")
-        || path == "/v1/snapshots"
+    const METHODS: [&str; 10] = [
+        ".ClusterService/AddMember",
+        ".ClusterService/RemoveMember",
+        ".ClusterService/TransferLeadership",
+        ".MaintenanceService/TakeSnapshot",
+        ".MaintenanceService/RotateStorageKey",
+        ".BackupService/CreateBackup",
+        ".BackupService/VerifyBackup",
+        ".BackupService/RestoreBackup",
+        ".BackupService/UploadBackup",
+        ".AuditService/VerifyAudit",
+    ];
+    const PATHS: [&str; 6] =
+        ["/v1/cluster/members", "/v1/cluster/leader", "/v1/snapshots", "/v1/storage-keys", "/v1/backups", "/v1/audit"];
+    METHODS.iter().any(|method| path.ends_with(method)) || PATHS.iter().any(|known| path.starts_with(known))
+}
+
+/// Whether a request at this path brings a backup, whose length has no bound of its own. It is never in memory as a whole.
+pub(crate) fn is_upload(path: &str) -> bool {
+    path.ends_with(".BackupService/UploadBackup")
+        || (path.starts_with("/v1/backups/") && path.ends_with("/content"))
 }
 
 /// Everything that a listener answers.
@@ -183,6 +254,7 @@ pub(crate) fn router(scope: Scope, stage: &Stage) -> Router {
         Scope::Everything => probes::router()
             .route("/metrics", get(metrics_of_users))
             .route("/v1/openapi.json", get(|| async { openapi_document() }))
+            .route("/v1/backups/{name}/content", get(content_out).put(content_in))
             .merge(json_routes()),
         Scope::Watching => probes::router().route("/metrics", get(metrics_of_collectors)),
     };
@@ -212,6 +284,16 @@ fn grpc(stage: &Stage) -> Router {
             )
             .add_service(
                 MaintenanceServiceServer::new(api())
+                    .max_decoding_message_size(bounded)
+                    .max_encoding_message_size(ANSWER_BYTES_MAX),
+            )
+            .add_service(
+                BackupServiceServer::new(api())
+                    .max_decoding_message_size(bounded)
+                    .max_encoding_message_size(ANSWER_BYTES_MAX),
+            )
+            .add_service(
+                AuditServiceServer::new(api())
                     .max_decoding_message_size(bounded)
                     .max_encoding_message_size(ANSWER_BYTES_MAX),
             )
@@ -306,17 +388,24 @@ where
         Ok(message) => handler(origin.clone(), message).await,
         Err(fault) => Err(fault),
     };
-    match outcome.map(|answer| serde_json::to_vec(&answer)) {
-        Ok(Ok(body)) => {
-            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
-        }
-        Ok(Err(error)) => {
-            Fault::new(Code::CorruptedPayload, format!("corrupted payload: {error}")).into_http(None)
-        }
+    match outcome {
+        Ok(answer) => written(&answer),
         Err(fault) => {
             let location =
                 fault.leader_admin_address().map(|leader| format!("{}://{leader}{target}", origin.scheme()));
             fault.into_http(location)
+        }
+    }
+}
+
+/// An answer in JSON.
+fn written(answer: &impl Serialize) -> Response {
+    match serde_json::to_vec(answer) {
+        Ok(body) => {
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
+        }
+        Err(error) => {
+            Fault::new(Code::CorruptedPayload, format!("corrupted payload: {error}")).into_http(None)
         }
     }
 }
@@ -364,6 +453,47 @@ async fn read<Q: DeserializeOwned>(
         fields.insert(name.to_owned(), Value::String(value.to_owned()));
     }
     serde_json::from_value(Value::Object(fields)).map_err(|error| Fault::field("body", error))
+}
+
+/// The bytes of a backup.
+async fn content_out(
+    axum::Extension(origin): axum::Extension<Origin>,
+    Path(name): Path<String>,
+) -> Response {
+    match backup::begin_download(origin, name).await {
+        Ok((_, Download { size_bytes, chunks })) => {
+            let chunks = tokio_stream::wrappers::ReceiverStream::new(chunks);
+            let headers =
+                [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, size_bytes.to_string())];
+            let chunks = chunks.map(|chunk| chunk.map_err(|refusal| std::io::Error::other(refusal.to_string())));
+            (StatusCode::OK, headers, Body::from_stream(chunks)).into_response()
+        }
+        Err(fault) => fault.into_http(None),
+    }
+}
+
+/// Takes the bytes of a backup in.
+async fn content_in(
+    axum::Extension(origin): axum::Extension<Origin>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Response {
+    let taken = async {
+        let (caller, upload) = backup::begin_upload(origin, name).await?;
+        let mut body = body.into_data_stream();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| Fault::field("body", error))?;
+            // Nobody takes them any more when something has failed: then the end says what.
+            if upload.chunks.send(chunk.to_vec()).await.is_err() {
+                break;
+            }
+        }
+        backup::finish_upload(&caller, upload).await
+    };
+    match taken.await {
+        Ok(answer) => written(&answer),
+        Err(fault) => fault.into_http(None),
+    }
 }
 
 /// The parameters behind the `?`, decoded.

@@ -9,7 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use uuid::Uuid;
-use vaylix_access::{Admission, Admitted, Answer, Door, Standing, Ticket, Token, Visitor, Vitals};
+use vaylix_access::{
+    Admission, Admitted, AdmittedTask, Answer, Door, Outcome, Standing, Task, Ticket, Token, Visitor, Vitals,
+};
 use vaylix_admin_proto::v1::ResponseHeader;
 use vaylix_proto::{Code, Command, Reply};
 
@@ -179,6 +181,42 @@ impl Caller {
             Ok(reply) => Ok(reply),
             Err(refusal) => Err(self.with_leader(refusal.into()).await),
         }
+    }
+
+    /// Has a task let in.
+    ///
+    /// # Errors
+    /// As the door refuses; what only the leader can do names the leader.
+    pub(crate) async fn admit_task(&mut self, task: Task) -> Result<AdmittedTask, Fault> {
+        let ticket = self.visitor.task_ticket(self.request_id.into_bytes(), &task, Instant::now()).await;
+        let admitted = match ticket {
+            ControlFlow::Continue(ticket) => self.door.admit_task(&mut self.visitor, task, ticket),
+            ControlFlow::Break(answer) => Err(answer),
+        };
+        match admitted {
+            Ok(admitted) => Ok(admitted),
+            Err(answer) => Err(self.with_leader(given(answer)).await),
+        }
+    }
+
+    /// Has a task let in and carried out.
+    ///
+    /// # Errors
+    /// As the door refuses, or why it failed.
+    pub(crate) async fn perform(&mut self, task: Task) -> Result<Outcome, Fault> {
+        let admitted = self.admit_task(task).await?;
+        match self.door.perform(admitted).await {
+            Ok(outcome) => Ok(outcome),
+            Err(refusal) => Err(self.with_leader(refusal.into()).await),
+        }
+    }
+
+    /// Whether the right to a task that was let in still holds.
+    ///
+    /// # Errors
+    /// As the door would refuse now.
+    pub(crate) fn check_right(&mut self, task: &Task) -> Result<(), Fault> {
+        Ok(self.door.check_right(&mut self.visitor, task)?)
     }
 
     /// The header of an answer, as things are now.

@@ -96,6 +96,11 @@ impl Fault {
         .with_status(StatusCode::METHOD_NOT_ALLOWED)
     }
 
+    /// The door did something else than it was asked.
+    pub(crate) fn nonsense() -> Self {
+        Self::new(Code::UnsupportedRemoteCommand, "unsupported remote command")
+    }
+
     /// The access records cannot be read.
     pub(crate) fn rules_unreadable() -> Self {
         Self::new(Code::AuthStoreDeserializationFailure, "auth store deserialization failed")

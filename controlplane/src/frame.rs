@@ -90,7 +90,8 @@ impl Frame {
             Some(Ok(place)) => Some(place),
             Some(Err(_none_left)) => return (refuse(Fault::busy()), None),
         };
-        if announced_len(request.headers()).is_some_and(|len| len > BODY_BYTES_MAX as u64) {
+        let is_upload = api::is_upload(request.uri().path());
+        if !is_upload && announced_len(request.headers()).is_some_and(|len| len > BODY_BYTES_MAX as u64) {
             return (refuse(Fault::too_large(BODY_BYTES_MAX)), place);
         }
         let time_max = time_max(&request);
@@ -100,7 +101,8 @@ impl Frame {
         // From here on nobody has a use for it, and logs must not have it.
         parts.headers.remove(header::AUTHORIZATION);
         parts.extensions.insert(origin);
-        let request = Request::from_parts(parts, Body::new(Limited::new(body, BODY_BYTES_MAX)));
+        let body = if is_upload { body } else { Body::new(Limited::new(body, BODY_BYTES_MAX)) };
+        let request = Request::from_parts(parts, body);
         let answer = tokio::time::timeout(time_max, self.router.clone().oneshot(request)).await;
         match answer {
             Ok(Ok(response)) => (response, place),

@@ -80,6 +80,7 @@ fn checks(stage: &Stage) -> Vec<Check> {
                 Some(_) => None,
             },
         ),
+        check("draining", known.filter(|vitals| vitals.draining).map(|_| "it leaves clients to others")),
         check("disk", known.map(|vitals| vitals.disk).filter(|reason| *reason != "none")),
         check("audit-log", known.filter(|vitals| !vitals.audit_works).map(|_| "it cannot be written")),
     ]
@@ -114,11 +115,13 @@ async fn leads(State(stage): State<Stage>) -> Response {
 }
 
 async fn follows(State(stage): State<Stage>) -> Response {
-    role(&stage, |vitals| vitals.clustered && !vitals.leads && vitals.ready)
+    role(&stage, |vitals| vitals.clustered && !vitals.leads && vitals.ready && !vitals.draining)
 }
 
 async fn writes(State(stage): State<Stage>) -> Response {
-    role(&stage, |vitals| vitals.leads && vitals.ready && vitals.in_maintenance == Some(false))
+    role(&stage, |vitals| {
+        vitals.leads && vitals.ready && vitals.in_maintenance == Some(false) && !vitals.draining
+    })
 }
 
 async fn reads(State(stage): State<Stage>, RawQuery(query): RawQuery) -> Response {
@@ -134,6 +137,7 @@ async fn reads(State(stage): State<Stage>, RawQuery(query): RawQuery) -> Respons
         // A full disk refuses writes only.
         let serves = vitals.ready || (vitals.disk != "none" && vitals.reason == vitals.disk);
         serves
+            && !vitals.draining
             && vitals.informed
             && max_lag.is_none_or(|max_lag| vitals.leads || vitals.lag_entries <= max_lag)
     })

@@ -9,6 +9,8 @@ const FOLDER: &str = "..";
 const FILES: &[&str] = &[
     "grpc/health/v1/health.proto",
     "vaylix/admin/v1/access.proto",
+    "vaylix/admin/v1/audit.proto",
+    "vaylix/admin/v1/backup.proto",
     "vaylix/admin/v1/cluster.proto",
     "vaylix/admin/v1/maintenance.proto",
 ];

@@ -48,10 +48,12 @@ mod event;
 mod files;
 mod log;
 mod noise;
+mod read;
 mod verify;
 mod writer;
 
 pub use log::Settings;
+pub use read::{AuditCursor, AuditEvent, AuditPage};
 pub use verify::{Summary, Torn, VerifyError, verify};
 
 pub(crate) use event::{Event, Opening, Status};

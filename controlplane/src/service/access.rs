@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use vaylix_access::{Outcome, SessionChoice, Task};
 use vaylix_admin_proto::v1::*;
 use vaylix_proto::Command;
 
@@ -48,6 +49,47 @@ pub(crate) async fn list_users(
     let users =
         page.items.into_iter().map(|user| User { name: user.name, enabled: user.enabled, roles: user.roles });
     Ok(ListUsersResponse { header: caller.header(), users: users.collect(), next_token: page.next_token })
+}
+
+pub(crate) async fn list_sessions(
+    origin: Origin,
+    request: ListSessionsRequest,
+) -> Result<ListSessionsResponse, Fault> {
+    let mut caller = origin.identify().await?;
+    let Outcome::Sessions(mut sessions) = caller.perform(Task::ListSessions).await? else {
+        return Err(Fault::nonsense());
+    };
+    // Pages go by the id.
+    sessions.sort_by(|a, b| a.id.cmp(&b.id));
+    let page = page(sessions, |session| &session.id, request.page);
+    let sessions = page.items.into_iter().map(|session| Session {
+        id: session.id,
+        user: session.user.unwrap_or_default(),
+        peer: session.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+        since_ms: session.since_ms,
+        ends_at_ms: session.ends_at_ms.unwrap_or(0),
+    });
+    Ok(ListSessionsResponse {
+        header: caller.header(),
+        sessions: sessions.collect(),
+        next_token: page.next_token,
+    })
+}
+
+pub(crate) async fn end_sessions(
+    origin: Origin,
+    request: EndSessionsRequest,
+) -> Result<EndSessionsResponse, Fault> {
+    let who = match (request.id, request.user) {
+        (id, user) if user.is_empty() && !id.is_empty() => SessionChoice::Id(id),
+        (id, user) if id.is_empty() && !user.is_empty() => SessionChoice::User(user),
+        _ => return Err(Fault::field("id", "either the id of a session or the name of a user is needed")),
+    };
+    let mut caller = origin.identify().await?;
+    let Outcome::Ended(count) = caller.perform(Task::EndSessions { who }).await? else {
+        return Err(Fault::nonsense());
+    };
+    Ok(EndSessionsResponse { header: caller.header(), ended_count: count as u64 })
 }
 
 pub(crate) async fn list_roles(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vaylix_access::{MemberStatus, Overview, Role as NodeRole};
+use vaylix_access::{AdmittedTask, MemberStatus, Overview, Role as NodeRole, Task};
 use vaylix_admin_proto::v1::*;
 use vaylix_proto::{Code, Command};
 
@@ -69,6 +69,34 @@ pub(crate) async fn remove_member(
     let command = Command::ClusterRemove { node: name.into() };
     let done = carry_out(&mut caller, command, validate_only).await?;
     Ok(RemoveMemberResponse { header: caller.header(), plan: Some(plan), done })
+}
+
+pub(crate) async fn transfer_leadership(
+    origin: Origin,
+    request: TransferLeadershipRequest,
+) -> Result<TransferLeadershipResponse, Fault> {
+    let TransferLeadershipRequest { to, validate_only, expected_config_version } = request;
+    let mut caller = origin.identify().await?;
+    let overview = overview(&mut caller).await?;
+    check_config_version(&overview, expected_config_version)?;
+    if !to.is_empty() && !overview.members.iter().any(|member| member.name == to && member.voter) {
+        return Err(Fault::field("to", format!("there is no voter called {to}")));
+    }
+    let task = Task::TransferLeadership { to: Some(to.clone()).filter(|to| !to.is_empty()) };
+    if validate_only {
+        refuse_as_validated(caller.admit_task(task).await?);
+        return Ok(TransferLeadershipResponse { header: caller.header(), done: false, leader: to });
+    }
+    caller.perform(task).await?;
+    let after = self::overview(&mut caller).await?;
+    let leader = after.leader().map(|leader| leader.name.clone()).unwrap_or_default();
+    Ok(TransferLeadershipResponse { header: caller.header(), done: true, leader })
+}
+
+/// Writes down that nothing was done.
+fn refuse_as_validated(admitted: AdmittedTask) {
+    let told = Fault::new(Code::UnsupportedRemoteCommand, "validated only: nothing was changed");
+    drop(admitted.refuse(told.into_reply()));
 }
 
 /// Has a change let in, and carried out unless it is only to be judged. Whether it was.
@@ -201,6 +229,8 @@ pub(crate) fn status(overview: &Overview) -> NodeStatus {
             replayed_bytes: status.recovery.replayed_bytes,
         }),
         config_version: status.membership_index,
+        draining: overview.draining,
+        last_backup_at_ms: overview.last_backup_ms,
     }
 }
 

@@ -1,9 +1,7 @@
 //! Looking after a node.
 
-use vaylix_admin_proto::v1::{
-    GetMaintenanceModeRequest, GetMaintenanceModeResponse, SetMaintenanceModeRequest,
-    SetMaintenanceModeResponse, TakeSnapshotRequest, TakeSnapshotResponse,
-};
+use vaylix_access::{Outcome, Task};
+use vaylix_admin_proto::v1::*;
 use vaylix_proto::Command;
 
 use crate::caller::Origin;
@@ -36,4 +34,22 @@ pub(crate) async fn take_snapshot(
     let mut caller = origin.identify().await?;
     caller.run(Command::Snapshot).await?;
     Ok(TakeSnapshotResponse { header: caller.header() })
+}
+
+pub(crate) async fn rotate_storage_key(
+    origin: Origin,
+    _: RotateStorageKeyRequest,
+) -> Result<RotateStorageKeyResponse, Fault> {
+    let mut caller = origin.identify().await?;
+    let Outcome::KeyRotated(key_id) = caller.perform(Task::RotateStorageKey).await? else {
+        return Err(Fault::nonsense());
+    };
+    Ok(RotateStorageKeyResponse { header: caller.header(), key_id })
+}
+
+pub(crate) async fn drain(origin: Origin, request: DrainRequest) -> Result<DrainResponse, Fault> {
+    let DrainRequest { draining } = request;
+    let mut caller = origin.identify().await?;
+    caller.perform(Task::Drain { draining }).await?;
+    Ok(DrainResponse { header: caller.header(), draining })
 }

@@ -71,7 +71,7 @@ impl Session {
     /// A session that has just greeted.
     pub(crate) fn new(door: Door, connection_id: u64, peer: SocketAddr, now: Instant) -> Self {
         let bucket = Bucket::new(door.limits().request_rate, now);
-        Self { visitor: door.arrival(connection_id, peer), transaction: None, bucket, door }
+        Self { visitor: door.session(connection_id, peer), transaction: None, bucket, door }
     }
 
     /// Whether somebody has logged in, or nobody needs to.

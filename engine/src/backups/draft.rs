@@ -1,11 +1,12 @@
 //! A backup that is being written.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use rustix::io::Errno;
 
 use super::leftovers::Prepared;
+use super::pair::Pair;
 use super::place::Place;
 use super::{BackupError, GoOn, Watch, check_stop};
 use crate::disk::Operation;
@@ -57,11 +58,33 @@ impl<'a> Draft<'a> {
         created_at_ms: u64,
         go_on: GoOn<'_>,
     ) -> Result<Summary, BackupError> {
+        self.fill(go_on, |sink| dump::write(root, created_at_ms, sink))
+    }
+
+    /// Takes over a document that comes from elsewhere, durably. It is as it came, checked by nobody.
+    pub(super) fn copy(&mut self, source: &mut impl Read, go_on: GoOn<'_>) -> Result<(), BackupError> {
+        self.fill(go_on, |sink| io::copy(source, sink).map(drop))
+    }
+
+    fn fill<T>(
+        &mut self,
+        go_on: GoOn<'_>,
+        write: impl FnOnce(&mut Sink<'_, '_>) -> io::Result<T>,
+    ) -> Result<T, BackupError> {
         let name = self.prepared.document();
         let mut sink = Sink { draft: self, name: &name, since_sync_bytes: 0, go_on };
-        let written = dump::write(root, created_at_ms, &mut sink);
-        let written = written.and_then(|summary| sink.sync().map(|()| summary));
+        let written = write(&mut sink);
+        let written = written.and_then(|result| sink.sync().map(|()| result));
         written.map_err(|error| if check_stop(go_on).is_err() { BackupError::Stopped } else { error.into() })
+    }
+
+    /// The document for reading, without a manifest.
+    pub(super) fn open(&self) -> io::Result<Pair> {
+        let Self { place, prepared, .. } = self;
+        match place.directory.read(&prepared.document())? {
+            Some(document) => Ok(Pair { document, manifest: None }),
+            None => Err(Errno::LOOP.into()),
+        }
     }
 
     /// Writes the manifest and gives both files their names, durably. The caller has the turn in the directory.

@@ -25,13 +25,14 @@
 mod draft;
 mod error;
 mod leftovers;
+mod listing;
 mod pair;
 mod place;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,10 +41,11 @@ use rustix::io::Errno;
 use vaylix_proto::Code;
 
 pub use error::BackupError;
+pub use listing::BackupFile;
 pub use pair::Pair;
 
 use crate::disk::{Operation, Probe};
-use crate::dump::{Manifest, Summary};
+use crate::dump::{Checked, Manifest, Summary};
 use crate::error::StorageError;
 use crate::layout::DataDir;
 use crate::state::Root;
@@ -123,6 +125,54 @@ impl BackupDir {
         let _turn = inner.turn(&place.directory);
         draft.publish(manifest.as_bytes())?;
         Ok(summary)
+    }
+
+    /// Takes over a document that comes from elsewhere, and writes its manifest, in the place of whatever has that name.
+    /// It is read to its end and checked before it gets its name. Durable on return. `now_ms` (unix milliseconds) decides
+    /// which entries are live.
+    ///
+    /// # Errors
+    /// [`BackupError::Rejected`], [`BackupError::Io`], [`BackupError::Stopped`], or what is wrong with the document. What
+    /// was there before is untouched, as for [`write`](Self::write).
+    pub fn receive(
+        &self,
+        path: &str,
+        source: &mut impl Read,
+        now_ms: u64,
+        go_on: GoOn<'_>,
+    ) -> Result<Checked, BackupError> {
+        let inner = &*self.0;
+        let place = inner.output(path)?;
+        let mut draft = {
+            let turn = inner.turn(&place.directory);
+            inner.settle_in(&turn, &place.directory)?;
+            Draft::begin(&place, &inner.watch)?
+        };
+        draft.copy(source, go_on)?;
+        let checked = draft.open()?.check(now_ms, go_on)?;
+        let manifest = Manifest::of(&checked.summary).to_json();
+        let _turn = inner.turn(&place.directory);
+        draft.publish(manifest.as_bytes())?;
+        Ok(checked)
+    }
+
+    /// Removes a backup, its manifest first. Durable on return.
+    ///
+    /// # Errors
+    /// [`BackupError::Rejected`] or [`BackupError::Io`], also when there is none of that name.
+    pub fn remove(&self, path: &str) -> Result<(), BackupError> {
+        let inner = &*self.0;
+        let place = inner.input(path)?;
+        let _turn = inner.turn(&place.directory);
+        if leftovers::is_reserved(&place.name) {
+            return Err(BackupError::Rejected(path.to_owned()));
+        }
+        // Whether it is a file at all, and not a link.
+        drop(Pair::open(&place, path)?);
+        place.directory.remove(&place.manifest(), &inner.watch)?;
+        place.directory.sync(&inner.watch)?;
+        place.directory.remove(&place.name, &inner.watch)?;
+        Ok(place.directory.sync(&inner.watch)?)
     }
 
     /// Opens a backup for reading. What is done to its name afterwards does not matter to the opened one.

@@ -16,8 +16,8 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 
 /// A document and its manifest, both open: they belong together, whatever is done to their names.
 pub struct Pair {
-    document: File,
-    manifest: Option<File>,
+    pub(super) document: File,
+    pub(super) manifest: Option<File>,
 }
 
 impl Pair {
@@ -31,6 +31,27 @@ impl Pair {
             Some(_) => Some(place.directory.read(&place.manifest())?.ok_or_else(rejected)?),
         };
         Ok(Self { document, manifest })
+    }
+
+    /// The length of the document, in bytes.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn len(&self) -> io::Result<u64> {
+        Ok(self.document.metadata()?.len())
+    }
+
+    /// Whether the document is empty.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// The bytes of the document, from its start.
+    pub fn content<'a>(&'a self, go_on: GoOn<'a>) -> impl Read + 'a {
+        self.read(go_on)
     }
 
     /// Whether there is a manifest.

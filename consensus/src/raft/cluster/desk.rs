@@ -112,6 +112,9 @@ impl Desk {
             Ask::Elect { .. } if cluster.is_quarantined() => {
                 Told::Not("the state of this node is wrong: it does not lead".to_owned())
             }
+            Ask::Elect { .. } if cluster.is_resting() => {
+                Told::Not("this node is drained: it does not lead".to_owned())
+            }
             Ask::Elect { vote } => {
                 let (term, leader) = {
                     let metrics = cluster.0.raft.metrics();

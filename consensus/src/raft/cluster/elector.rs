@@ -41,7 +41,7 @@ pub(super) async fn run(cluster: Cluster) {
             ServerState::Follower | ServerState::Candidate | ServerState::Learner if !is_voter => continue,
             ServerState::Follower | ServerState::Candidate | ServerState::Learner => {}
         }
-        let stands_back = inner.gate.is_retiring() || cluster.is_quarantined();
+        let stands_back = inner.gate.is_retiring() || cluster.is_quarantined() || cluster.is_resting();
         if !inner.gate.is_serving() || stands_back {
             sleep(inner.timing.heartbeat).await;
             continue;

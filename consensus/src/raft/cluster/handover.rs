@@ -6,6 +6,7 @@
 //! Nothing new enters the log meanwhile, and what has entered it is answered before: a write that meets a change of office
 //! on purpose is not left with an unknown end. Those that come wait for the change, and are sent to the heir.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::{LogId, Vote};
@@ -42,6 +43,25 @@ impl Cluster {
             }
         }
         if self.is_leader() { Err(why) } else { Ok(()) }
+    }
+
+    /// Gives the office, if this node has it, to the voter called `name`.
+    pub(crate) async fn hand_over_to(&self, name: &str) -> Result<(), String> {
+        let listed = self.members().into_iter().find(|listed| listed.member.name == name);
+        match listed {
+            Some(listed) => hand_over_to(self, listed.node).await,
+            None => Err(format!("there is no member called {name}")),
+        }
+    }
+
+    /// Leaves the office to others, or not any more.
+    pub(crate) fn rest(&self, resting: bool) {
+        self.0.resting.store(resting, Ordering::Release);
+    }
+
+    /// Whether this node leaves the office to others.
+    pub(super) fn is_resting(&self) -> bool {
+        self.0.resting.load(Ordering::Acquire)
     }
 
     /// The other voters, those first that are best prepared to lead: who answers now, then who has most.

@@ -111,6 +111,8 @@ pub(crate) struct Inner {
     appends: Arc<Appends>,
     /// Whether since the start everything has been applied here that a leader called committed.
     informed: AtomicBool,
+    /// Whether the office is left to others.
+    resting: AtomicBool,
     /// One change of the membership at a time.
     changing: tokio::sync::Mutex<()>,
     touch: tokio::sync::mpsc::Sender<desk::Touch>,
@@ -158,6 +160,7 @@ impl Cluster {
             queue,
             appends,
             informed: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             touch,
         }));
