@@ -310,12 +310,15 @@ impl Door {
             }
             Task::VerifyAudit => {
                 let path = self.0.audit.settings().path.clone();
-                let verified = self.0.long_reads.run_in_background("audit", move |_| audit::verify(&path)).await?;
+                let verified =
+                    self.0.long_reads.run_in_background("audit", move |_| audit::verify(&path)).await?;
                 verified.map(Outcome::Chain).map_err(|error| ErrorReply::new(error.code(), error.to_string()))
             }
             Task::ListSessions => Ok(Outcome::Sessions(self.sessions())),
             Task::EndSessions { who } => Ok(Outcome::Ended(self.end_sessions(&who))),
-            Task::ReadBackup { .. } | Task::WriteBackup { .. } | Task::ReadAudit => Err(refusal::unsupported()),
+            Task::ReadBackup { .. } | Task::WriteBackup { .. } | Task::ReadAudit => {
+                Err(refusal::unsupported())
+            }
         }
     }
 

@@ -130,7 +130,8 @@ impl Visitor {
 
     /// Nobody from now on, if an administrator has ended the session.
     pub(crate) fn end_if_told(&mut self) {
-        if self.origin.is_ended.load(Ordering::Relaxed) && self.origin.is_ended.swap(false, Ordering::Acquire) {
+        if self.origin.is_ended.load(Ordering::Relaxed) && self.origin.is_ended.swap(false, Ordering::Acquire)
+        {
             self.become_(None);
         }
     }
@@ -404,7 +405,9 @@ impl Entry {
             Label::Decode => Some(Noise::Decode),
             Label::Command(Opcode::Auth) if is(Code::AuthenticationLocked) => Some(Noise::Locked),
             Label::Command(_) if is(Code::QuotaExceeded) => Some(Noise::Quota),
-            Label::Command(_) | Label::Task { .. } if is(Code::PermissionDenied) && self.subject.is_none() => {
+            Label::Command(_) | Label::Task { .. }
+                if is(Code::PermissionDenied) && self.subject.is_none() =>
+            {
                 Some(Noise::Denied)
             }
             Label::Command(_) | Label::Task { .. } => None,

@@ -116,7 +116,10 @@ impl Door {
                 "request rate limit exceeded: too many tokens are in force; try again later",
             ));
         }
-        tokens.insert(fingerprint(&text), Held { identity, password_hash, ends_at: now + TOKEN_LIFE, issued: SystemTime::now() });
+        tokens.insert(
+            fingerprint(&text),
+            Held { identity, password_hash, ends_at: now + TOKEN_LIFE, issued: SystemTime::now() },
+        );
         Ok(Token { text, life: TOKEN_LIFE })
     }
 

@@ -237,8 +237,14 @@ pub(crate) fn is_long(path: &str) -> bool {
         ".BackupService/UploadBackup",
         ".AuditService/VerifyAudit",
     ];
-    const PATHS: [&str; 6] =
-        ["/v1/cluster/members", "/v1/cluster/leader", "/v1/snapshots", "/v1/storage-keys", "/v1/backups", "/v1/audit"];
+    const PATHS: [&str; 6] = [
+        "/v1/cluster/members",
+        "/v1/cluster/leader",
+        "/v1/snapshots",
+        "/v1/storage-keys",
+        "/v1/backups",
+        "/v1/audit",
+    ];
     METHODS.iter().any(|method| path.ends_with(method)) || PATHS.iter().any(|known| path.starts_with(known))
 }
 
@@ -456,16 +462,16 @@ async fn read<Q: DeserializeOwned>(
 }
 
 /// The bytes of a backup.
-async fn content_out(
-    axum::Extension(origin): axum::Extension<Origin>,
-    Path(name): Path<String>,
-) -> Response {
+async fn content_out(axum::Extension(origin): axum::Extension<Origin>, Path(name): Path<String>) -> Response {
     match backup::begin_download(origin, name).await {
         Ok((_, Download { size_bytes, chunks })) => {
             let chunks = tokio_stream::wrappers::ReceiverStream::new(chunks);
-            let headers =
-                [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, size_bytes.to_string())];
-            let chunks = chunks.map(|chunk| chunk.map_err(|refusal| std::io::Error::other(refusal.to_string())));
+            let headers = [
+                (header::CONTENT_TYPE, "application/json".to_owned()),
+                (header::CONTENT_LENGTH, size_bytes.to_string()),
+            ];
+            let chunks =
+                chunks.map(|chunk| chunk.map_err(|refusal| std::io::Error::other(refusal.to_string())));
             (StatusCode::OK, headers, Body::from_stream(chunks)).into_response()
         }
         Err(fault) => fault.into_http(None),

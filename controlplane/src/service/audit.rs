@@ -27,7 +27,8 @@ pub(crate) async fn read(origin: Origin, request: ReadEventsRequest) -> Result<R
     };
     let filter = request.filter.unwrap_or_default();
     let cursor = caller.door().audit_cursor(request.after_sequence);
-    let (cursor, page) = caller.door().read_audit(cursor, size, move |event| is_wanted(&filter, event)).await?;
+    let (cursor, page) =
+        caller.door().read_audit(cursor, size, move |event| is_wanted(&filter, event)).await?;
     Ok(ReadEventsResponse {
         header: caller.header(),
         events: page.events.into_iter().map(shown).collect(),

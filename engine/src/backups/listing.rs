@@ -5,9 +5,9 @@ use std::time::UNIX_EPOCH;
 
 use rustix::fs::FileType;
 
+use super::BackupDir;
 use super::leftovers;
 use super::place::{Directory, manifest_name};
-use super::BackupDir;
 
 /// How deep below the directory is looked, and how many backups are listed at most.
 const DEPTH_MAX: usize = 8;
