@@ -223,11 +223,11 @@ impl Door {
         visitor: &mut Visitor,
         task: Task,
         mut ticket: Ticket,
-    ) -> Result<AdmittedTask, Answer> {
+    ) -> Result<AdmittedTask, Box<Answer>> {
         ticket.set_subject(task.subject());
         match self.judge(visitor, &task) {
             Ok(()) => Ok(AdmittedTask { task, ticket }),
-            Err(refusal) => Err(ticket.refuse(refusal)),
+            Err(refusal) => Err(Box::new(ticket.refuse(refusal))),
         }
     }
 

@@ -163,7 +163,7 @@ operations! {
     }
     service AuditService {
         POST "/v1/audit/events" => read_events(ReadEventsRequest) -> ReadEventsResponse = audit::read;
-        GET "/v1/audit/chain" => verify_audit(VerifyAuditRequest) -> VerifyAuditResponse = audit::verify;
+        POST "/v1/audit/verify" => verify_audit(VerifyAuditRequest) -> VerifyAuditResponse = audit::verify;
         @stream {
             type TailEventsStream = audit::TailStream;
 

@@ -191,11 +191,11 @@ impl Caller {
         let ticket = self.visitor.task_ticket(self.request_id.into_bytes(), &task, Instant::now()).await;
         let admitted = match ticket {
             ControlFlow::Continue(ticket) => self.door.admit_task(&mut self.visitor, task, ticket),
-            ControlFlow::Break(answer) => Err(answer),
+            ControlFlow::Break(answer) => Err(Box::new(answer)),
         };
         match admitted {
             Ok(admitted) => Ok(admitted),
-            Err(answer) => Err(self.with_leader(given(answer)).await),
+            Err(answer) => Err(self.with_leader(given(*answer)).await),
         }
     }
 

@@ -244,6 +244,7 @@ fn grpc_code(code: Code) -> GrpcCode {
         | C::InvalidPermission
         | C::PasswordPolicyViolation
         | C::BackupPathRejected
+        | C::BackupVerificationFailure
         | C::CorruptedPayload
         | C::InvalidUtf8Payload => GrpcCode::InvalidArgument,
         C::UserAlreadyExists | C::RoleAlreadyExists => GrpcCode::AlreadyExists,

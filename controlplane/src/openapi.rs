@@ -97,11 +97,20 @@ fn reference(name: &str) -> Value {
 
 fn object(message: &DescriptorProto) -> Value {
     let properties: Map<String, Value> =
-        message.field.iter().map(|field| (field.json_name().to_owned(), property(field))).collect();
+        message.field.iter().map(|field| (field.json_name().to_owned(), property(message, field))).collect();
     json!({ "type": "object", "properties": properties })
 }
 
-fn property(field: &FieldDescriptorProto) -> Value {
+fn property(message: &DescriptorProto, field: &FieldDescriptorProto) -> Value {
+    // A map is a list of entries, which are messages inside the message; here all are of text.
+    let entry = field.type_name().rsplit('.').next().unwrap_or_default();
+    if message
+        .nested_type
+        .iter()
+        .any(|nested| nested.name() == entry && nested.options.as_ref().is_some_and(|o| o.map_entry()))
+    {
+        return json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    }
     let one = match field.r#type() {
         Type::Bool => json!({ "type": "boolean" }),
         Type::Int32 | Type::Uint32 => json!({ "type": "integer" }),
@@ -178,7 +187,10 @@ mod tests {
             .flat_map(|f| &f.service);
         let table = api::table();
         for service in services {
-            for method in service.method.iter().filter(|method| !method.server_streaming()) {
+            let streams = |method: &&prost_types::MethodDescriptorProto| {
+                method.server_streaming() || method.client_streaming()
+            };
+            for method in service.method.iter().filter(|method| !streams(method)) {
                 let input = method.input_type().trim_start_matches(PACKAGE);
                 assert!(
                     table

@@ -2,8 +2,9 @@
 //!
 //! By default a small crowd, which shows that it works. The long version is for figures; `docs/benchmarking.md` has the
 //! command. Its settings: `VAYLIX_CROWD_CONNECTIONS` (default 200; 10000), `VAYLIX_CROWD_ARRIVALS` per second (default 100;
-//! 1000), `VAYLIX_CROWD_SECONDS` (default 1; 10), and `VAYLIX_CROWD_STRICT=1`, with which a p99 beside a flood of
-//! logins above three times that without one is a failure: on a quiet machine only.
+//! 1000), `VAYLIX_CROWD_SECONDS` (default 1; 10), `VAYLIX_CROWD_ROUNDS` (default 1; 5), and `VAYLIX_CROWD_STRICT=1`, with
+//! which a p99 beside a flood of logins above three times that without one is a failure, in the median of the rounds: on a
+//! quiet machine only.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the figures are for whoever runs the long version")]
@@ -142,14 +143,31 @@ fn logins_hold_up_nobody_who_is_in() {
     let mut ordinary = Connection::login(server.address()).unwrap();
     assert_eq!(ordinary.call(&set_command("k", "v")).unwrap(), Ok(Reply::Ok));
     let get = Command::Get { key: "k".into() };
-    let quiet = Latencies::measure(&mut ordinary, &get, time());
-    quiet.print("GET, nobody else");
-
-    let is_over = AtomicBool::new(false);
     let refused = AtomicU64::new(0);
-    let beside = thread::scope(|scope| {
+    let mut ratios = Vec::new();
+    for _ in 0..setting("VAYLIX_CROWD_ROUNDS", 1) {
+        let quiet = Latencies::measure(&mut ordinary, &get, time());
+        quiet.print("GET, nobody else");
+        let beside =
+            beside_logins(server.address(), &refused, || Latencies::measure(&mut ordinary, &get, time()));
+        beside.print("GET beside a flood of logins");
+        ratios.push(beside.at(99).as_secs_f64() / quiet.at(99).as_secs_f64());
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    let median = ratios[ratios.len() / 2];
+    println!("{} logins refused; p99 is {ratios:.2?} times as late", refused.load(Ordering::Relaxed));
+    assert!(refused.into_inner() > 0, "there was a flood");
+    if setting("VAYLIX_CROWD_STRICT", 0) == 1 {
+        assert!(median <= LOGIN_FLOOD_RATIO_MAX, "{ratios:.2?}");
+    }
+}
+
+/// Does something while others try to log in as fast as they can.
+fn beside_logins<T>(server: SocketAddr, refused: &AtomicU64, act: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (server, is_over, refused) = (server.address(), &is_over, &refused);
+            let is_over = &is_over;
             scope.spawn(move || {
                 let mut guesser = Connection::open(server).unwrap();
                 let mut number = 0_u64;
@@ -165,15 +183,8 @@ fn logins_hold_up_nobody_who_is_in() {
                 }
             });
         }
-        let latencies = Latencies::measure(&mut ordinary, &get, time());
+        let result = act();
         is_over.store(true, Ordering::Relaxed);
-        latencies
-    });
-    beside.print("GET beside a flood of logins");
-    let ratio = beside.at(99).as_secs_f64() / quiet.at(99).as_secs_f64();
-    println!("{} logins refused; p99 is {ratio:.2} times as late", refused.load(Ordering::Relaxed));
-    assert!(refused.into_inner() > 0, "there was a flood");
-    if setting("VAYLIX_CROWD_STRICT", 0) == 1 {
-        assert!(ratio <= LOGIN_FLOOD_RATIO_MAX, "{ratio:.2}");
-    }
+        result
+    })
 }

@@ -441,3 +441,68 @@ fn a_manifest_that_is_wrong_is_told_apart_from_one_that_is_missing() {
     assert!(!pair.has_manifest());
     pair.check(NOW_MS, GO).unwrap();
 }
+
+#[test]
+fn backups_are_listed_without_what_only_goes_with_them() {
+    let dir = TempDir::new().unwrap();
+    let backups = open(dir.path());
+    for path in ["b.json", "a/c.json", "a.json"] {
+        write(&backups, path, "word").unwrap();
+    }
+    fs::write(dir.path().join("old.json"), "{}").unwrap();
+    // The manifest of nothing is a file like any other.
+    fs::write(dir.path().join("gone.json.manifest.json"), "{}").unwrap();
+    symlink("/etc", dir.path().join("link")).unwrap();
+    symlink("b.json", dir.path().join("link.json")).unwrap();
+    let listed = backups.list().unwrap();
+    let shown: Vec<_> = listed.iter().map(|file| (file.path.as_str(), file.has_manifest)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("a.json", true),
+            ("a/c.json", true),
+            ("b.json", true),
+            ("gone.json.manifest.json", false),
+            ("old.json", false)
+        ]
+    );
+    assert!(listed.iter().all(|file| file.size_bytes > 0 && file.modified_at_ms > 0));
+}
+
+#[test]
+fn a_removed_backup_is_gone_with_its_manifest_and_nothing_else_is() {
+    let dir = TempDir::new().unwrap();
+    let backups = open(dir.path());
+    write(&backups, "one.json", "one").unwrap();
+    write(&backups, "two.json", "two").unwrap();
+    symlink("two.json", dir.path().join("link.json")).unwrap();
+    backups.remove("one.json").unwrap();
+    for path in ["one.json", "link.json", "../x", "missing/one.json", ""] {
+        assert!(backups.remove(path).is_err(), "{path:?}");
+    }
+    assert_eq!(names(dir.path()), ["link.json", "two.json", "two.json.manifest.json"]);
+    assert_eq!(read(&backups, "two.json").unwrap(), "two");
+}
+
+#[test]
+fn what_comes_from_elsewhere_gets_its_name_only_when_it_is_whole() {
+    let dir = TempDir::new().unwrap();
+    let backups = open(dir.path());
+    write(&backups, "one.json", "one").unwrap();
+    let document = fs::read(dir.path().join("one.json")).unwrap();
+    let receive = |bytes: &[u8]| backups.receive("two.json", &mut &*bytes, NOW_MS, GO);
+    for bytes in [&document[..document.len() - 1], b"".as_slice(), b"{}".as_slice(), b"text".as_slice()] {
+        assert!(receive(bytes).is_err());
+        assert_eq!(names(dir.path()), ["one.json", "one.json.manifest.json"], "nothing is left of it");
+    }
+    let checked = receive(&document).unwrap();
+    assert_eq!(checked.summary.entry_count, 1);
+    assert_eq!(read(&backups, "two.json").unwrap(), "one");
+    // Another one takes its place, or does not touch it.
+    write(&backups, "three.json", "three").unwrap();
+    let document = fs::read(dir.path().join("three.json")).unwrap();
+    assert!(receive(&document[1..]).is_err());
+    assert_eq!(read(&backups, "two.json").unwrap(), "one");
+    receive(&document).unwrap();
+    assert_eq!(read(&backups, "two.json").unwrap(), "three");
+}

@@ -4,6 +4,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use vaylix_admin_proto::v1::access_service_client::AccessServiceClient;
+use vaylix_admin_proto::v1::audit_service_client::AuditServiceClient;
+use vaylix_admin_proto::v1::backup_service_client::BackupServiceClient;
 use vaylix_admin_proto::v1::cluster_service_client::ClusterServiceClient;
 use vaylix_admin_proto::v1::maintenance_service_client::MaintenanceServiceClient;
 use vaylix_admin_proto::v1::*;
@@ -29,12 +31,27 @@ const PASSWORD: &str = "correct horse 7 battery";
 
 /// The methods, and the permission on `*` that each needs; none: a login is enough. Written down apart from the code, in the
 /// words of the data plane's table.
-const TABLE: [(&str, Option<&str>); 20] = [
+const TABLE: [(&str, Option<&str>); 35] = [
     ("GetStatus", Some("admin")),
     ("ListMembers", Some("admin")),
     ("AddMember", Some("admin")),
     ("RemoveMember", Some("admin")),
     ("WatchStatus", Some("admin")),
+    ("TransferLeadership", Some("admin")),
+    ("RotateStorageKey", Some("admin")),
+    ("Drain", Some("admin")),
+    ("ListBackups", Some("backup")),
+    ("CreateBackup", Some("backup")),
+    ("VerifyBackup", Some("backup")),
+    ("DeleteBackup", Some("backup")),
+    ("DownloadBackup", Some("backup")),
+    ("UploadBackup", Some("restore")),
+    ("RestoreBackup", Some("restore")),
+    ("ReadEvents", Some("admin")),
+    ("TailEvents", Some("admin")),
+    ("VerifyAudit", Some("admin")),
+    ("ListSessions", Some("user_admin")),
+    ("EndSessions", Some("user_admin")),
     ("GetMaintenanceMode", None),
     ("SetMaintenanceMode", Some("admin")),
     ("TakeSnapshot", Some("snapshot")),
@@ -63,6 +80,8 @@ async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(),
     let mut cluster = ClusterServiceClient::new(channel.clone());
     let mut maintenance = MaintenanceServiceClient::new(channel.clone());
     let mut access = AccessServiceClient::new(channel.clone());
+    let mut backup = BackupServiceClient::new(channel.clone());
+    let mut audit = AuditServiceClient::new(channel.clone());
     macro_rules! call {
         ($client:ident.$rpc:ident($message:expr)) => {
             $client.$rpc(as_bearer(token, $message)).await.map(drop)
@@ -87,6 +106,34 @@ async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(),
         "WatchStatus" => {
             let request = as_bearer(token, WatchStatusRequest {});
             cluster.watch_status(request).await?.into_inner().message().await.map(drop)
+        }
+        "TransferLeadership" => call!(
+            cluster
+                .transfer_leadership(TransferLeadershipRequest { validate_only: true, ..Default::default() })
+        ),
+        "RotateStorageKey" => call!(maintenance.rotate_storage_key(RotateStorageKeyRequest {})),
+        "Drain" => call!(maintenance.drain(DrainRequest { draining: false })),
+        "ListBackups" => call!(backup.list_backups(ListBackupsRequest::default())),
+        "CreateBackup" => call!(backup.create_backup(CreateBackupRequest { name: name() })),
+        "VerifyBackup" => call!(backup.verify_backup(VerifyBackupRequest { name: name() })),
+        "DeleteBackup" => call!(backup.delete_backup(DeleteBackupRequest { name: name() })),
+        "DownloadBackup" => call!(backup.download_backup(DownloadBackupRequest { name: name() })),
+        "UploadBackup" => {
+            let parts = tokio_stream::once(UploadBackupRequest { name: name(), chunk: b"{}".to_vec() });
+            call!(backup.upload_backup(parts))
+        }
+        "RestoreBackup" => {
+            call!(backup.restore_backup(RestoreBackupRequest { name: name(), validate_only: true }))
+        }
+        "ReadEvents" => call!(audit.read_events(ReadEventsRequest::default())),
+        "TailEvents" => {
+            let request = as_bearer(token, TailEventsRequest { last: 1, filter: None });
+            audit.tail_events(request).await?.into_inner().message().await.map(drop)
+        }
+        "VerifyAudit" => call!(audit.verify_audit(VerifyAuditRequest {})),
+        "ListSessions" => call!(access.list_sessions(ListSessionsRequest::default())),
+        "EndSessions" => {
+            call!(access.end_sessions(EndSessionsRequest { user: name(), id: String::new() }))
         }
         "GetMaintenanceMode" => call!(maintenance.get_maintenance_mode(GetMaintenanceModeRequest {})),
         "SetMaintenanceMode" => {
@@ -190,6 +237,45 @@ fn tokens_end_with_logout_with_the_password_and_with_the_user() {
         assert_eq!(is_in_force("").await, Err("SRV-007".to_owned()));
         assert_eq!(is_in_force(&"0".repeat(64)).await, Err("SRV-007".to_owned()));
     });
+}
+
+#[test]
+fn sessions_are_listed_and_ended() {
+    let server = Server::start(&[]).unwrap();
+    let user = format!(r#"{{"name":"al","password":"{PASSWORD}"}}"#);
+    assert_eq!(call(&server, "POST", "/v1/users", &user).0, 200);
+    let mut connection = Connection::open(server.address()).unwrap();
+    let log_in = Command::Auth { user: "al".into(), password: PASSWORD.into() };
+    assert_eq!(connection.call(&log_in).unwrap(), Ok(Reply::Ok));
+    let mut other = Connection::login(server.address()).unwrap();
+    let login = format!(r#"{{"user":"al","password":"{PASSWORD}"}}"#);
+    assert_eq!(call_as(&server, None, "POST", "/v1/login", &login).0, 200);
+    let (_, listed) = call(&server, "GET", "/v1/sessions", "");
+    let of_al = |listed: &serde_json::Value| {
+        let sessions = listed["sessions"].as_array().cloned().unwrap_or_default();
+        sessions.into_iter().filter(|session| session["user"] == "al").collect::<Vec<_>>()
+    };
+    let sessions = of_al(&listed);
+    assert_eq!(sessions.len(), 2, "a connection and a token: {listed}");
+    assert!(
+        sessions
+            .iter()
+            .any(|session| session["peer"].as_str().is_some_and(|peer| peer.contains("127.0.0.1")))
+    );
+    let (_, ended) = call(&server, "POST", "/v1/sessions/end", r#"{"user":"al"}"#);
+    assert_eq!(ended["endedCount"], "2", "{ended}");
+    assert_eq!(connection.call(&Command::WhoAmI).unwrap().unwrap_err().code, "SRV-007");
+    assert!(other.call(&Command::WhoAmI).unwrap().is_ok(), "others stay");
+    // Whoever knows the password may come again.
+    assert_eq!(connection.call(&log_in).unwrap(), Ok(Reply::Ok));
+    assert!(connection.call(&Command::WhoAmI).unwrap().is_ok());
+    let listed = of_al(&call(&server, "GET", "/v1/sessions", "").1);
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    let (_, ended) = call(&server, "POST", "/v1/sessions/end", &format!(r#"{{"id":"{id}"}}"#));
+    assert_eq!(ended["endedCount"], "1", "{ended}");
+    assert_eq!(connection.call(&Command::WhoAmI).unwrap().unwrap_err().code, "SRV-007");
+    drop(connection);
+    assert_eq!(call(&server, "POST", "/v1/sessions/end", "{}").0, 400);
 }
 
 #[test]

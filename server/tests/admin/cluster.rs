@@ -3,8 +3,10 @@
 use tonic_types::StatusExt as _;
 use vaylix_admin_proto::v1::access_service_client::AccessServiceClient;
 use vaylix_admin_proto::v1::cluster_service_client::ClusterServiceClient;
+use vaylix_admin_proto::v1::maintenance_service_client::MaintenanceServiceClient;
 use vaylix_admin_proto::v1::{
-    CreateRoleRequest, GetStatusRequest, ListMembersRequest, RemoveMemberRequest, Role,
+    CreateRoleRequest, DrainRequest, GetStatusRequest, ListMembersRequest, RemoveMemberRequest, Role,
+    TransferLeadershipRequest,
 };
 use vaylix_testkit::process::PATIENCE;
 use vaylix_testkit::{Cluster, http, wait};
@@ -106,4 +108,74 @@ fn health_follows_the_leader() {
     })
     .unwrap();
     assert_ne!(next, leader);
+}
+
+#[test]
+fn the_office_goes_to_who_is_named_and_not_to_who_is_drained() {
+    let cluster = Cluster::start(3, &[]).unwrap();
+    let leader = cluster.await_leader(PATIENCE).unwrap();
+    cluster.await_caught_up(PATIENCE).unwrap();
+    let at = |node: usize| cluster.admin_address(node).unwrap();
+    let name = vaylix_testkit::cluster::name;
+    let next = (leader + 1) % 3;
+    let transfer =
+        |to: String, validate_only| TransferLeadershipRequest { to, validate_only, ..Default::default() };
+    run(async {
+        let mut client = ClusterServiceClient::new(channel(at(leader)).await);
+        let judged =
+            client.transfer_leadership(by_admin(transfer(name(next), true))).await.unwrap().into_inner();
+        assert!(!judged.done);
+        let nobody =
+            client.transfer_leadership(by_admin(transfer("nobody".to_owned(), false))).await.unwrap_err();
+        assert_eq!(nobody.code(), tonic::Code::InvalidArgument);
+        let done =
+            client.transfer_leadership(by_admin(transfer(name(next), false))).await.unwrap().into_inner();
+        assert_eq!((done.done, done.leader), (true, name(next)));
+        let refused = client.transfer_leadership(by_admin(transfer(name(leader), false))).await.unwrap_err();
+        let info = refused.get_details_error_info().unwrap();
+        assert_eq!(
+            (info.reason.as_str(), info.metadata["leader_admin_address"].as_str()),
+            ("SRV-037", at(next).to_string().as_str())
+        );
+
+        // A node that leaves the office to others gives it up, is nobody's heir, and says that it is not ready.
+        let mut maintenance = MaintenanceServiceClient::new(channel(at(next)).await);
+        maintenance.drain(by_admin(DrainRequest { draining: true })).await.unwrap();
+    });
+    let drained = next;
+    let heir =
+        wait::within("another node leads", PATIENCE, || cluster.leader().filter(|node| *node != drained))
+            .unwrap();
+    let ready = http::get(at(drained), "/readyz").unwrap();
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    assert!(ready.text().contains("[-]draining"), "{}", ready.text());
+    assert_eq!(http::get(at(drained), "/read-only").unwrap().status, 503);
+    run(async {
+        let mut client = ClusterServiceClient::new(channel(at(heir)).await);
+        let refused = client.transfer_leadership(by_admin(transfer(name(drained), false))).await.unwrap_err();
+        assert!(refused.message().contains("drained"), "{refused}");
+        let mut maintenance = MaintenanceServiceClient::new(channel(at(drained)).await);
+        maintenance.drain(by_admin(DrainRequest { draining: false })).await.unwrap();
+        client.transfer_leadership(by_admin(transfer(name(drained), false))).await.unwrap();
+    });
+    assert_eq!(cluster.await_leader(PATIENCE).unwrap(), drained);
+    let ready = wait::within("it is ready", PATIENCE, || {
+        http::get(at(drained), "/readyz").ok().filter(|r| r.status == 200)
+    });
+    assert!(ready.is_ok());
+}
+
+#[test]
+fn a_new_storage_key_is_the_active_one() {
+    let server = vaylix_testkit::Server::start(&[]).unwrap();
+    let key = |server: &vaylix_testkit::Server| {
+        let (_, answer) = crate::support::call(server, "GET", "/v1/cluster/status", "");
+        (answer["status"]["storageKey"]["activeId"].clone(), answer["status"]["storageKey"]["count"].clone())
+    };
+    let before = key(&server);
+    let (status, answer) = crate::support::call(&server, "POST", "/v1/storage-keys", "");
+    assert_eq!(status, 200, "{answer}");
+    let after = key(&server);
+    assert_eq!(after.0, answer["keyId"]);
+    assert_ne!(before.0, after.0);
 }

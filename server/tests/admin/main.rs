@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod audit;
+mod backup;
 mod bounds;
 mod cluster;
 mod grpc;
