@@ -150,6 +150,12 @@ impl Cluster {
         self.nodes[node].server.as_ref()?.admin_address()
     }
 
+    /// Where the figures of a running node are, if it was started with `--metrics-bind`.
+    #[must_use]
+    pub fn metrics_address(&self, node: usize) -> Option<SocketAddr> {
+        self.nodes[node].server.as_ref()?.metrics_address()
+    }
+
     /// Whether it was started and not stopped since.
     #[must_use]
     pub fn is_running(&self, node: usize) -> bool {
