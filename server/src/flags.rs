@@ -51,6 +51,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "VAYLIX_LOG_REQUESTS", help_heading = NETWORK)]
     pub(crate) log_requests: bool,
 
+    /// How the log is written: lines for people, or one JSON object per line.
+    #[arg(long, env = "VAYLIX_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = NETWORK)]
+    pub(crate) log_format: LogFormat,
+
     /// Never negotiate zstd compression.
     #[arg(long, env = "VAYLIX_DISABLE_COMPRESSION", help_heading = NETWORK)]
     pub(crate) disable_compression: bool,
@@ -566,6 +570,13 @@ pub(crate) enum Role {
     Standalone,
     Leader,
     Follower,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 /// What reads on a leader see.

@@ -44,7 +44,7 @@ fn async_threads() -> usize {
 
 fn run(given: flags::Given) -> Result<(), ServerError> {
     let config = startup::Config::check(given)?;
-    logging::start();
+    logging::start(config.log_format());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(async_threads())
         .enable_all()

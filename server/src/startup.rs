@@ -27,7 +27,9 @@ use vaylix_tls as tls;
 use crate::cluster::{self, Cluster};
 use crate::control::{self, Bound};
 use crate::error::ServerError;
-use crate::flags::{DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, ReadConsistency, SECONDS_PER_DAY, WalSync};
+use crate::flags::{
+    DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, LogFormat, ReadConsistency, SECONDS_PER_DAY, WalSync,
+};
 use crate::kek::Source;
 use crate::signals::Signals;
 
@@ -65,6 +67,11 @@ enum Credentials {
 }
 
 impl Config {
+    /// How the log is written.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.flags.log_format
+    }
+
     /// Checks the settings against each other. Nothing has been touched yet when this refuses.
     ///
     /// # Errors

@@ -207,3 +207,24 @@ fn damage_is_refused_with_code_file_and_offset_and_left_alone() {
     assert!(output.contains(" at byte "), "{output}");
     assert_eq!(std::fs::read(&segment).unwrap(), bytes);
 }
+
+#[test]
+fn the_log_is_json_where_that_is_asked_for() {
+    let mut server = Server::start(&["--log-format", "json", "--log-requests"]).unwrap();
+    assert_eq!(get(&server, "nothing"), Reply::NotFound);
+    server.stop("TERM").unwrap();
+    let mut lines = server.startup_log().to_vec();
+    lines.extend(server.take_log());
+    let events: Vec<serde_json::Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    for event in &events {
+        for field in ["timestamp", "level", "target", "message"] {
+            assert!(event[field].is_string(), "{field} of {event}");
+        }
+    }
+    let request = events.iter().find(|event| event["opcode"] == "GET").unwrap();
+    assert_eq!(request["span"]["name"], "connection", "{request}");
+    assert!(events.iter().any(|event| event["message"] == "stopped"), "{events:?}");
+}

@@ -203,14 +203,19 @@ pub fn command(data_dir: &Path, flags: &[String]) -> Result<Command> {
 #[must_use]
 pub fn named_address(log: &[String], text: &str) -> Option<SocketAddr> {
     let behind = log.iter().find_map(|line| line.split_once(text).map(|(_, rest)| rest))?;
-    behind.split_whitespace().next()?.parse().ok()
+    address(behind)?.parse().ok()
+}
+
+/// The address that a text begins with, in a line for people or in JSON.
+fn address(text: &str) -> Option<&str> {
+    text.split(|letter: char| letter.is_whitespace() || letter == '"').next()
 }
 
 fn launch(data_dir: &Path, flags: &[String]) -> Result<(Process, SocketAddr, Vec<String>)> {
     let mut process = Process::spawn(command(data_dir, flags)?)?;
     let mut log = Vec::new();
     while let Some(line) = process.next_line()? {
-        let address = line.split_once(READY).and_then(|(_, rest)| rest.split_whitespace().next());
+        let address = line.split_once(READY).and_then(|(_, rest)| address(rest));
         let address = address.map(str::parse).transpose().context("the ready line names no address")?;
         log.push(line);
         if let Some(address) = address {
