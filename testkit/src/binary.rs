@@ -13,9 +13,13 @@ pub const SERVER: Program =
 /// The interactive client.
 pub const CLIENT: Program =
     Program { package: "vaylix-cli", folder: "cli", name: "vaylix-client", built: &CLIENT_BUILT };
+/// The command line of the control plane.
+pub const CTL: Program =
+    Program { package: "vaylix-ctl", folder: "ctl", name: "vaylixctl", built: &CTL_BUILT };
 
 static SERVER_BUILT: OnceLock<PathBuf> = OnceLock::new();
 static CLIENT_BUILT: OnceLock<PathBuf> = OnceLock::new();
+static CTL_BUILT: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates that every program is made of.
 const LIBRARIES: &[&str] =
