@@ -496,7 +496,7 @@ mod tests {
         let mut count = 0;
         for line in lines {
             // What the shell does with the output is not ours.
-            let line = line.split([';', '|', '>']).next().unwrap_or_default();
+            let line = line.split([';', '|', '<', '>']).next().unwrap_or_default();
             match Flags::try_parse_from(std::iter::once("vaylixctl").chain(words(line))) {
                 Ok(_) => {}
                 Err(error) => assert!(

@@ -143,11 +143,15 @@ async fn read(
 }
 
 async fn list(mut session: Session, after: u64, limit: u64, filter: AuditFilter) -> Result<(), Error> {
-    heads(&session)?;
     let (mut after, mut left) = (after, limit);
+    let mut has_heads = false;
     while left > 0 {
         let size = u32::try_from(left).unwrap_or(PAGE_SIZE).min(PAGE_SIZE);
         let page = read(&mut session.client, after, size, filter.clone()).await?;
+        // A refusal has none.
+        if !std::mem::replace(&mut has_heads, true) {
+            heads(&session)?;
+        }
         for event in &page.events {
             show(&session, event)?;
         }

@@ -1,6 +1,5 @@
 //! All endpoints at one glance.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +10,7 @@ use super::Session;
 use super::cluster::{get_status, leader, role};
 use crate::connection::{Client, Kind};
 use crate::error::Error;
-use crate::output::draw;
+use crate::output::{Screen, draw};
 use crate::render::table::table;
 use crate::render::{bytes, time, yes};
 use crate::settings::Login;
@@ -60,25 +59,33 @@ pub(super) async fn run(session: Session, login: &Login, once: bool) -> Result<(
         has_token: false,
     };
     let mut watched: Vec<_> = session.client.endpoints().iter().map(one).collect();
-    if once {
-        let frame = look(&mut watched, login).await;
-        return session.screen.show(&frame, drawn);
+    let shown = tokio::select! {
+        shown = show(&mut watched, session.screen, login, once) => shown,
+        stopped = tokio::signal::ctrl_c() => stopped.map_err(Error::from),
+    };
+    for one in &mut watched {
+        one.leave().await;
     }
-    if !session.screen.is_for_people() {
+    shown
+}
+
+async fn show(watched: &mut [Watched], screen: Screen, login: &Login, once: bool) -> Result<(), Error> {
+    if once {
+        return screen.show(&look(watched, login).await, drawn);
+    }
+    if !screen.is_for_people() {
         loop {
-            let frame = look(&mut watched, login).await;
-            session.screen.show_next(&frame, drawn)?;
+            screen.show_next(&look(watched, login).await, drawn)?;
             tokio::time::sleep(DRAW_EVERY).await;
         }
     }
     draw(CLEAR_ALL)?;
     loop {
-        let frame = look(&mut watched, login).await;
+        let frame = look(watched, login).await;
         let mut text = HOME.to_owned();
         let now = time::moment(time::now_ms());
-        for line in [now, String::new()].iter().map(String::as_str).chain(drawn(&frame).lines()) {
-            // Written to a text, which cannot fail.
-            let _ = writeln!(text, "{line}{CLEAR_LINE}");
+        for line in [&*now, ""].into_iter().chain(drawn(&frame).lines()) {
+            text.extend([line, CLEAR_LINE, "\n"]);
         }
         text.push_str(CLEAR_REST);
         draw(&text)?;
@@ -118,6 +125,17 @@ impl Watched {
             self.has_token = false;
         }
         Seen { endpoint: self.endpoint.clone(), answer, problem }
+    }
+
+    /// Ends the token; it would end by itself, but a user has only so many.
+    async fn leave(&mut self) {
+        if self.has_token {
+            let leaving = self.client.call(Kind::CHANGE, LogoutRequest {}, async |channel, request| {
+                AccessServiceClient::new(channel).logout(request).await
+            });
+            // A server that does not answer has no tokens to be economical with.
+            drop(tokio::time::timeout(DRAW_EVERY, leaving).await);
+        }
     }
 
     /// With a token, so that not every look costs a login.
