@@ -101,7 +101,7 @@ fn a_single_server_is_looked_after() {
     let key = ctl(&at, &["key", "rotate", "--output", "json"]).json();
     assert_eq!(key["keyId"].as_str().unwrap().len(), 36);
     assert!(ctl(&at, &["drain", "on", "--yes"]).ok().contains("is draining"));
-    ctl(&at, &["health"]).failed(1, "");
+    assert!(ctl(&at, &["status"]).ok().contains("Draining:        yes"));
     assert!(ctl(&at, &["drain", "off"]).ok().contains("is not draining"));
 }
 
@@ -244,7 +244,7 @@ fn a_cluster_is_changed_as_planned_at_whoever_leads() {
 
     let transferred =
         ctl(&at(leader), &["leader", "transfer", &cluster::name(second), "--yes", "--output", "json"]).json();
-    assert_eq!(transferred["leader"], cluster::name(second).as_str());
+    assert_eq!(transferred["done"], true);
     wait::within("it leads", PATIENCE, || cluster.leader().filter(|node| *node == second)).unwrap();
 
     let name = cluster::name(third);
@@ -261,26 +261,17 @@ fn a_cluster_is_changed_as_planned_at_whoever_leads() {
 }
 
 #[test]
-fn contexts_and_pages_for_the_shell_need_no_server() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("ctl.toml");
-    let local = |arguments: &[&str]| {
-        let mut command = Command::new(binary::CTL.path().unwrap());
-        command.args(["--config", config.to_str().unwrap()]).args(arguments).stdin(Stdio::null());
-        outcome(command)
-    };
-    local(&["context", "set", "west", "--endpoint", "w1,w2:1", "--user", "ops"]).ok();
-    local(&["context", "set", "east", "--endpoint", "e1"]).ok();
-    local(&["context", "use", "east"]).ok();
-    let listed = local(&["context", "list"]).ok();
-    assert!(listed.contains("w1:9174,w2:1") && listed.contains("*  east"), "{listed}");
-    local(&["context", "remove", "east"]).ok();
-    local(&["context", "use", "east"]).failed(2, "east");
-    local(&["context", "set", "x", "--endpoint", "e", "--password", "p"]).failed(2, "password");
-    assert!(local(&["completions", "bash"]).ok().contains("vaylixctl"));
-    let pages = folder.path().join("man");
-    local(&["man", pages.to_str().unwrap()]).ok();
-    assert!(pages.join("vaylixctl.1").exists());
+fn a_change_whose_answer_is_lost_is_not_repeated() {
+    let server = Server::start(&[]).unwrap();
+    let at = admin(&server);
+    let other = Server::start(&[]).unwrap();
+    server.signal("STOP").unwrap();
+    let both = format!("{at},{}", admin(&other));
+    ctl(&both, &["role", "create", "readers", "--timeout", "1"]).failed(4, "the outcome is unknown");
+    assert!(!ctl(&admin(&other), &["role", "list"]).ok().contains("readers"));
+    // What changes nothing may be asked elsewhere.
+    ctl(&both, &["whoami", "--timeout", "1"]).ok();
+    server.signal("CONT").unwrap();
 }
 
 #[test]

@@ -342,5 +342,9 @@ pub(super) async fn transfer(mut session: Session, to: Option<&str>) -> Result<(
     session.screen.confirm("Go on")?;
     message.validate_only = false;
     let answer = session.client.call(Kind::LONG_CHANGE, message, method).await?;
-    session.screen.show(&answer, |answer| format!("{} leads", or_none(&answer.leader)))
+    // Right after the election, the one that led before may not have heard who leads now.
+    session.screen.show(&answer, |answer| match (answer.leader.as_str(), to) {
+        ("", None) => "the office is handed over".to_owned(),
+        ("", Some(heir)) | (heir, _) => format!("{heir} leads"),
+    })
 }
