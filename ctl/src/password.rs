@@ -37,9 +37,10 @@ impl Drop for Quiet {
 /// Asks the person at the terminal.
 pub(crate) fn ask(question: &str) -> Result<String, Error> {
     let mut screen = io::stderr().lock();
+    // Before the question: whoever sees it may type at once.
+    let quiet = Quiet::begin()?;
     write!(screen, "{question}")?;
     screen.flush()?;
-    let quiet = Quiet::begin()?;
     let line = read_line(io::stdin().lock().bytes());
     drop(quiet);
     writeln!(screen)?;

@@ -116,6 +116,10 @@ impl Watched {
     async fn look(&mut self, login: &Login) -> Seen {
         let (answer, problem) = match tokio::time::timeout(ANSWER_TIME_MAX, self.status(login)).await {
             Ok(Ok(answer)) => (Some(answer), None),
+            // There is only one that can be missed, and its name is in the row already.
+            Ok(Err(Error::Unreachable(misses))) => {
+                (None, misses.last().map(|miss| format!("cannot reach it: {}", miss.reason)))
+            }
             Ok(Err(error)) => (None, Some(error.to_string())),
             Err(_) => (None, Some("no answer in time".to_owned())),
         };
