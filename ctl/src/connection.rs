@@ -35,17 +35,21 @@ const LEADER_SERVICE: &str = "vaylix.data.leader";
 pub(crate) struct Kind {
     pub(crate) effect: Effect,
     is_long: bool,
+    /// Whether it means this node, and no other one even if that leads.
+    stays: bool,
 }
 
 impl Kind {
     /// Changes nothing.
-    pub(crate) const READ: Self = Self { effect: Effect::Nothing, is_long: false };
+    pub(crate) const READ: Self = Self { effect: Effect::Nothing, is_long: false, stays: false };
     /// Changes nothing, and reads much for it.
-    pub(crate) const LONG_READ: Self = Self { effect: Effect::Nothing, is_long: true };
+    pub(crate) const LONG_READ: Self = Self { effect: Effect::Nothing, is_long: true, stays: false };
     /// Changes something.
-    pub(crate) const CHANGE: Self = Self { effect: Effect::Change, is_long: false };
+    pub(crate) const CHANGE: Self = Self { effect: Effect::Change, is_long: false, stays: false };
     /// Changes something, which takes its time.
-    pub(crate) const LONG_CHANGE: Self = Self { effect: Effect::Change, is_long: true };
+    pub(crate) const LONG_CHANGE: Self = Self { effect: Effect::Change, is_long: true, stays: false };
+    /// The same with something that only this node has.
+    pub(crate) const LONG_CHANGE_HERE: Self = Self { effect: Effect::Change, is_long: true, stays: true };
 }
 
 /// A node that is connected.
@@ -140,7 +144,7 @@ impl Client {
                 Err(_) => Status::deadline_exceeded("no answer in time"),
             };
             match Verdict::of(&status, kind.effect) {
-                Verdict::Refused(refusal) if refusal.is_for_leader() && !has_followed => {
+                Verdict::Refused(refusal) if refusal.is_for_leader() && !has_followed && !kind.stays => {
                     match refusal.leader.clone() {
                         Some(leader) => {
                             has_followed = true;

@@ -109,7 +109,10 @@ impl Refusal {
             "SRV-008" => "check --user and the password",
             "SRV-031" => "wait until the lockout is over",
             "SRV-005" => "the server is starting or stopping; try again",
-            ONLY_AT_LEADER => "no control plane of a leader is known; name it with --endpoint",
+            ONLY_AT_LEADER if self.leader.is_none() => {
+                "no control plane of a leader is known; name it with --endpoint"
+            }
+            ONLY_AT_LEADER => "another node leads by now; begin again",
             "SRV-033" => "see `vaylixctl maintenance status`",
             _ => return None,
         })

@@ -14,10 +14,10 @@ use clap_complete::Shell;
     name = "vaylixctl",
     version,
     propagate_version = true,
-    after_help = "Options win over the context that --context names, that over the environment, the environment over the \
-                  current context, and that over the defaults.\n\
-                  Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no endpoint can be reached, 4 the outcome is \
-                  unknown."
+    after_help = "Options win over the context that --context names, that over the environment, the environment \
+                  over the current context, and that over the defaults.\n\
+                  Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no endpoint can be reached, 4 the \
+                  outcome is unknown."
 )]
 pub(crate) struct Flags {
     #[command(flatten)]
@@ -66,7 +66,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_enum, default_value_t)]
     pub(crate) output: Output,
     /// How long an answer is waited for; by default a little longer than servers take at most
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, global = true, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) timeout: Option<u64>,
     /// Do not ask before something dangerous
     #[arg(long, global = true)]

@@ -148,7 +148,8 @@ async fn restore_there(session: &mut Session, name: &str) -> Result<RestoreBacku
     tell(&format!("all keys of the cluster are replaced by the {} entries of {name}", plan.entry_count))?;
     session.screen.confirm("Go on")?;
     message.validate_only = false;
-    session.client.call(Kind::LONG_CHANGE, message, method).await
+    // Should another node lead by now: what it has under this name, if anything, is not what was looked at.
+    session.client.call(Kind::LONG_CHANGE_HERE, message, method).await
 }
 
 /// Receives into a draft beside the file, which gets its name when everything has arrived.
