@@ -242,6 +242,11 @@ fn a_cluster_is_changed_as_planned_at_whoever_leads() {
     let seen = ctl(&all, &["top", "--once"]).ok();
     assert!(seen.contains("follower") && seen.contains("leader") && seen.contains("cannot reach"), "{seen}");
 
+    // A backup is restored by who leads, and from nowhere else.
+    ctl(&at(leader), &["backup", "create", "all.vdbk"]).ok();
+    ctl(&all, &["backup", "restore", "all.vdbk", "--yes"]).ok();
+    ctl(&at(second), &["backup", "restore", "all.vdbk", "--yes"]).failed(1, "none of the endpoints leads");
+
     let transferred =
         ctl(&at(leader), &["leader", "transfer", &cluster::name(second), "--yes", "--output", "json"]).json();
     assert_eq!(transferred["done"], true);
