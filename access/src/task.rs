@@ -178,6 +178,8 @@ impl AdmittedTask {
 pub enum Outcome {
     /// It was done.
     Done,
+    /// Another member leads; what it is called.
+    Elected(String),
     /// The id of the new storage key, a UUID.
     KeyRotated(String),
     /// The backups, by path.
@@ -278,8 +280,8 @@ impl Door {
     async fn carry_out_task(&self, task: Task) -> Result<Outcome, ErrorReply> {
         match task {
             Task::TransferLeadership { to } => {
-                self.0.node.transfer(to.as_deref()).await.map_err(membership)?;
-                Ok(Outcome::Done)
+                let heir = self.0.node.transfer(to.as_deref()).await.map_err(membership)?;
+                Ok(Outcome::Elected(heir))
             }
             Task::Drain { draining } => {
                 self.0.draining.store(draining, Ordering::Release);

@@ -354,17 +354,18 @@ impl Node {
     /// [`MembershipError`].
     pub async fn hand_over(&self) -> Result<(), MembershipError> {
         let cluster = self.0.cluster.as_ref().ok_or(MembershipError::Alone)?;
-        cluster.hand_over().await.map_err(MembershipError::Refused)
+        cluster.hand_over().await.map(drop).map_err(MembershipError::Refused)
     }
 
-    /// Gives the office, which this node must have, to the member called `name`, or to the one that is best prepared.
+    /// Gives the office, which this node must have, to the member called `name`, or to the one that is best prepared. Returns
+    /// what the one is called that was elected.
     ///
     /// # Errors
     /// [`MembershipError`].
-    pub async fn transfer(&self, name: Option<&str>) -> Result<(), MembershipError> {
+    pub async fn transfer(&self, name: Option<&str>) -> Result<String, MembershipError> {
         let cluster = self.led_cluster()?;
         let done = match name {
-            Some(name) => cluster.hand_over_to(name).await,
+            Some(name) => cluster.hand_over_to(name).await.map(|()| name.to_owned()),
             None => cluster.hand_over().await,
         };
         done.map_err(MembershipError::Refused)

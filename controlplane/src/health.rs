@@ -25,8 +25,10 @@ fn state(stage: &Stage, service: &str) -> Option<ServingStatus> {
     let is_serving = match service {
         "" => true,
         "vaylix.admin" => stage.door().is_some(),
-        "vaylix.data" => stage.vitals().is_some_and(|vitals| vitals.ready),
-        "vaylix.data.leader" => stage.vitals().is_some_and(|vitals| vitals.ready && vitals.leads),
+        "vaylix.data" => stage.vitals().is_some_and(|vitals| vitals.ready && !vitals.draining),
+        "vaylix.data.leader" => {
+            stage.vitals().is_some_and(|vitals| vitals.ready && vitals.leads && !vitals.draining)
+        }
         _ => return None,
     };
     Some(if is_serving && !stage.is_stopping() { ServingStatus::Serving } else { ServingStatus::NotServing })

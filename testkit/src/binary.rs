@@ -9,15 +9,29 @@ use anyhow::{Context, Result, bail};
 
 /// The server.
 pub const SERVER: Program =
-    Program { package: "vaylix", folder: "server", name: "vaylix", built: &SERVER_BUILT };
+    Program { package: "vaylix", folder: "server", name: "vaylix", made_of: LIBRARIES, built: &SERVER_BUILT };
 /// The interactive client.
-pub const CLIENT: Program =
-    Program { package: "vaylix-cli", folder: "cli", name: "vaylix-client", built: &CLIENT_BUILT };
+pub const CLIENT: Program = Program {
+    package: "vaylix-cli",
+    folder: "cli",
+    name: "vaylix-client",
+    made_of: LIBRARIES,
+    built: &CLIENT_BUILT,
+};
+/// The command line of the control plane.
+pub const CTL: Program = Program {
+    package: "vaylix-ctl",
+    folder: "ctl",
+    name: "vaylixctl",
+    made_of: &["proto/admin"],
+    built: &CTL_BUILT,
+};
 
 static SERVER_BUILT: OnceLock<PathBuf> = OnceLock::new();
 static CLIENT_BUILT: OnceLock<PathBuf> = OnceLock::new();
+static CTL_BUILT: OnceLock<PathBuf> = OnceLock::new();
 
-/// The crates that every program is made of.
+/// The crates that server and client are made of.
 const LIBRARIES: &[&str] =
     &["proto", "engine", "consensus", "access", "tls", "dataplane", "proto/admin", "controlplane"];
 
@@ -30,6 +44,7 @@ pub struct Program {
     package: &'static str,
     folder: &'static str,
     name: &'static str,
+    made_of: &'static [&'static str],
     built: &'static OnceLock<PathBuf>,
 }
 
@@ -53,7 +68,7 @@ impl Program {
             .and_then(|deps| deps.parent())
             .context("the running test is not below a Cargo target directory")?;
         let path = profile_dir.join(format!("{}{}", self.name, std::env::consts::EXE_SUFFIX));
-        if !is_current(&path, self.folder) {
+        if !is_current(&path, self.made_of, self.folder) {
             let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             build.args(["build", "--quiet", "--package", self.package, "--bin", self.name]);
             build.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -77,12 +92,12 @@ impl Program {
 ///
 /// Cargo's own list of sources is written by `cargo build` only; under `cargo test` the binary is fresh without one,
 /// and building it again would resolve other features and compile half of the dependencies anew.
-fn is_current(path: &Path, folder: &str) -> bool {
+fn is_current(path: &Path, made_of: &[&str], folder: &str) -> bool {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let Ok(built) = path.metadata().and_then(|metadata| metadata.modified()) else { return false };
     let definitions = DEFINITIONS.iter().all(|folder| is_older(&workspace.join(folder), built));
     definitions
-        && LIBRARIES.iter().chain([&folder]).all(|crate_folder| {
+        && made_of.iter().chain([&folder]).all(|crate_folder| {
             let folder = workspace.join(crate_folder);
             is_older(&folder.join("Cargo.toml"), built) && is_older(&folder.join("src"), built)
         })

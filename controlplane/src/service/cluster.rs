@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vaylix_access::{AdmittedTask, MemberStatus, Overview, Role as NodeRole, Task};
+use vaylix_access::{AdmittedTask, MemberStatus, Outcome, Overview, Role as NodeRole, Task};
 use vaylix_admin_proto::v1::*;
 use vaylix_proto::{Code, Command};
 
@@ -87,9 +87,7 @@ pub(crate) async fn transfer_leadership(
         refuse_as_validated(caller.admit_task(task).await?);
         return Ok(TransferLeadershipResponse { header: caller.header(), done: false, leader: to });
     }
-    caller.perform(task).await?;
-    let after = self::overview(&mut caller).await?;
-    let leader = after.leader().map(|leader| leader.name.clone()).unwrap_or_default();
+    let Outcome::Elected(leader) = caller.perform(task).await? else { return Err(Fault::nonsense()) };
     Ok(TransferLeadershipResponse { header: caller.header(), done: true, leader })
 }
 

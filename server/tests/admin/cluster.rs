@@ -1,6 +1,9 @@
 //! The control planes of a cluster.
 
 use tonic_types::StatusExt as _;
+use vaylix_admin_proto::health::HealthCheckRequest;
+use vaylix_admin_proto::health::health_check_response::ServingStatus;
+use vaylix_admin_proto::health::health_client::HealthClient;
 use vaylix_admin_proto::v1::access_service_client::AccessServiceClient;
 use vaylix_admin_proto::v1::cluster_service_client::ClusterServiceClient;
 use vaylix_admin_proto::v1::maintenance_service_client::MaintenanceServiceClient;
@@ -151,6 +154,9 @@ fn the_office_goes_to_who_is_named_and_not_to_who_is_drained() {
     assert!(ready.text().contains("[-]draining"), "{}", ready.text());
     assert_eq!(http::get(at(drained), "/read-only").unwrap().status, 503);
     run(async {
+        let mut health = HealthClient::new(channel(at(drained)).await);
+        let data = HealthCheckRequest { service: "vaylix.data".to_owned() };
+        assert_eq!(health.check(data).await.unwrap().into_inner().status(), ServingStatus::NotServing);
         let mut client = ClusterServiceClient::new(channel(at(heir)).await);
         let refused = client.transfer_leadership(by_admin(transfer(name(drained), false))).await.unwrap_err();
         assert!(refused.message().contains("drained"), "{refused}");

@@ -29,20 +29,24 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 const HEARTBEATS_MISSED: u32 = 3;
 
 impl Cluster {
-    /// Gives the office, if this node has it, to the voter that is best prepared, or else to the next. Returns when somebody
-    /// else has it.
-    pub(crate) async fn hand_over(&self) -> Result<(), String> {
+    /// Gives the office, if this node has it, to the voter that is best prepared, or else to the next. Returns what the one is
+    /// called that has it then, as far as that is known.
+    pub(crate) async fn hand_over(&self) -> Result<String, String> {
+        let name = |node| {
+            let listed = self.members().into_iter().find(|listed| Some(listed.node) == node);
+            listed.map_or_else(String::new, |listed| listed.member.name)
+        };
         let mut why = "there is no other voter".to_owned();
         for heir in self.heirs() {
             if !self.is_leader() {
                 break;
             }
             match hand_over_to(self, heir).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(name(Some(heir))),
                 Err(error) => why = error,
             }
         }
-        if self.is_leader() { Err(why) } else { Ok(()) }
+        if self.is_leader() { Err(why) } else { Ok(name(self.leader())) }
     }
 
     /// Gives the office, if this node has it, to the voter called `name`.
