@@ -58,8 +58,11 @@ fn assert_everywhere(cluster: &Cluster, values: &[(String, Bytes)]) {
     for node in (0..cluster.len()).filter(|node| cluster.is_running(*node)) {
         let mut connection = Connection::login(cluster.addresses()[node]).unwrap();
         for (key, value) in values {
-            let read = call(&mut connection, &Command::Get { key: key.as_str().into() });
-            assert!(read == Reply::Value(value.clone()), "{key} on node {node}");
+            let get = Command::Get { key: key.as_str().into() };
+            // One that has just been started, or sent everything anew, refuses reads until the next heartbeat has told it that
+            // nothing is missing.
+            let read = wait::within("a read is answered", PATIENCE, || connection.call(&get).unwrap().ok());
+            assert!(read.unwrap() == Reply::Value(value.clone()), "{key} on node {node}");
         }
     }
 }
