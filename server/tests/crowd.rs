@@ -29,6 +29,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 const LOGIN_FLOOD_RATIO_MAX: f64 = 3.0;
 /// Threads that arrive and log in.
 const THREADS: u64 = 16;
+/// Names that were tried to log in with so far.
+static NAMES: AtomicU64 = AtomicU64::new(0);
 /// Pause of the ordinary session between two requests: it is no load itself.
 const PACE: Duration = Duration::from_micros(500);
 
@@ -166,16 +168,15 @@ fn logins_hold_up_nobody_who_is_in() {
 fn beside_logins<T>(server: SocketAddr, refused: &AtomicU64, act: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        for thread in 0..THREADS {
+        for _ in 0..THREADS {
             let is_over = &is_over;
             scope.spawn(move || {
                 let mut guesser = Connection::open(server).unwrap();
-                let mut number = 0_u64;
                 while !is_over.load(Ordering::Relaxed) {
-                    number += 1;
-                    // A name of its own each time, so that no lockout spares the work.
+                    // A name of its own each time, in later rounds too, so that no lockout spares the work.
+                    let number = NAMES.fetch_add(1, Ordering::Relaxed);
                     let login = Command::Auth {
-                        user: format!("nobody-{thread}-{number}").into(),
+                        user: format!("nobody-{number}").into(),
                         password: "a guess 1234".into(),
                     };
                     assert_eq!(guesser.call(&login).unwrap().unwrap_err().code, "SRV-008");
