@@ -18,8 +18,8 @@ use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
 use crate::limits::{
-    ADMISSIONS_MAX, BACKUP_FILES_AT_ONCE_MAX, DOCUMENTS_AT_ONCE_MAX, LONG_READS_AT_ONCE_MAX,
-    TRANSFERS_AT_ONCE_MAX,
+    ADMISSIONS_MAX, AUDIT_READS_AT_ONCE_MAX, BACKUP_FILES_AT_ONCE_MAX, DOCUMENTS_AT_ONCE_MAX,
+    LONG_READS_AT_ONCE_MAX, TRANSFERS_AT_ONCE_MAX,
 };
 use crate::lockout::Failures;
 use crate::password::Hasher;
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) backup_files: Turns,
     /// Backups on their way to and from clients of the control plane.
     pub(crate) transfers: Turns,
+    /// Reads of the audit log, which those of keys do not wait for.
+    pub(crate) audit_reads: Turns,
     /// The reads of many keys.
     pub(crate) long_reads: Turns,
     pub(crate) failures: Arc<Failures>,
@@ -149,6 +151,7 @@ impl Door {
             backups,
             backup_files: Turns::new(BACKUP_FILES_AT_ONCE_MAX),
             transfers: Turns::new(TRANSFERS_AT_ONCE_MAX),
+            audit_reads: Turns::new(AUDIT_READS_AT_ONCE_MAX),
             long_reads: Turns::new(LONG_READS_AT_ONCE_MAX),
             failures: Failures::new(lockout),
             audit,

@@ -36,3 +36,6 @@ pub(crate) const AUDIT_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Backups on their way to and from clients at once; each keeps a thread while it lasts.
 pub(crate) const TRANSFERS_AT_ONCE_MAX: usize = 4;
+
+/// Reads of the audit log at once.
+pub(crate) const AUDIT_READS_AT_ONCE_MAX: usize = 2;

@@ -313,7 +313,7 @@ impl Door {
             Task::VerifyAudit => {
                 let path = self.0.audit.settings().path.clone();
                 let verified =
-                    self.0.long_reads.run_in_background("audit", move |_| audit::verify(&path)).await?;
+                    self.0.audit_reads.run_in_background("audit", move |_| audit::verify(&path)).await?;
                 verified.map(Outcome::Chain).map_err(|error| ErrorReply::new(error.code(), error.to_string()))
             }
             Task::ListSessions => Ok(Outcome::Sessions(self.sessions())),
@@ -408,7 +408,7 @@ impl Door {
             let page = cursor.next(count_max, wanted);
             page.map(|page| (cursor, page))
         };
-        let read = self.0.long_reads.run_in_background("audit", read).await?;
+        let read = self.0.audit_reads.run_in_background("audit", read).await?;
         read.map_err(|error| {
             ErrorReply::new(
                 vaylix_proto::Code::ServerFilesystemIoFailure,
