@@ -61,12 +61,13 @@ impl Door {
         let document = document.map_err(|error| rejected(&error, Purpose::Restore))?;
         for _ in 0..ADMISSIONS_MAX {
             let payload = Payload::Restore(document.clone().into_entries(self.0.node.local().now_ms));
-            match self
-                .0
-                .node
-                .propose(Proposal { caller: pass.caller, access_revision: pass.revision, payload })
-                .await
-            {
+            let proposal = Proposal {
+                span: tracing::Span::none(),
+                caller: pass.caller,
+                access_revision: pass.revision,
+                payload,
+            };
+            match self.0.node.propose(proposal).await {
                 Err(ProposeError::Stale) => self.readmit(&mut pass)?,
                 answer => return answer.map_err(refused),
             }

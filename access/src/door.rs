@@ -1,22 +1,27 @@
 //! The door itself: opening it, logging in, and the one place where a command is let in or refused.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
+use tracing::Span;
 use vaylix_consensus::{NODE_ITSELF, Node, Payload, Proposal, ProposeError};
 use vaylix_engine::BackupDir;
 use vaylix_engine::state::{Reader, Root};
-use vaylix_proto::{Code, Command, ErrorReply, Reply};
+use vaylix_proto::opcode::Opcode;
+use vaylix_proto::request::RequestId;
+use vaylix_proto::{Code, Command, ErrorReply, Reply, Text};
 
 use crate::admission::{Admission, Admitted, Login, Pass, Postponed, Standing, Transaction, Way};
-use crate::audit;
+use crate::audit::{self, Event, Noise};
 use crate::change::{self, Edit};
 use crate::counters::{Counters, Metric};
 use crate::identity::Identity;
+use crate::latency::Latencies;
 use crate::limits::{
     ADMISSIONS_MAX, AUDIT_READS_AT_ONCE_MAX, BACKUP_FILES_AT_ONCE_MAX, DOCUMENTS_AT_ONCE_MAX,
     LONG_READS_AT_ONCE_MAX, TRANSFERS_AT_ONCE_MAX,
@@ -29,6 +34,7 @@ use crate::record::{self, MAINTENANCE_KEY};
 use crate::refusal;
 use crate::report::Report;
 use crate::rule::{self, InTransaction, Need, Rule};
+use crate::scrub::Verified;
 use crate::secret::Secret;
 use crate::session::Sessions;
 use crate::settings::{Administrator, Authentication, Limits, Settings, is_well_known};
@@ -58,6 +64,7 @@ pub(crate) struct Inner {
     /// Whether the configured administrator is the documented default.
     pub(crate) has_default_credentials: bool,
     pub(crate) counters: Counters,
+    pub(crate) latencies: Latencies,
     pub(crate) hasher: Hasher,
     /// The work on logical backups.
     pub(crate) documents: Turns,
@@ -68,6 +75,10 @@ pub(crate) struct Inner {
     pub(crate) transfers: Turns,
     /// Reads of the audit log, which those of keys do not wait for.
     pub(crate) audit_reads: Turns,
+    /// Verifying what is on disk, one at a time.
+    pub(crate) scrubs: Turns,
+    /// How the last verification went that came to its end.
+    pub(crate) last_verified: Mutex<Option<Verified>>,
     /// The reads of many keys.
     pub(crate) long_reads: Turns,
     pub(crate) failures: Arc<Failures>,
@@ -146,12 +157,15 @@ impl Door {
             accepts_well_known,
             has_default_credentials: administrator.as_ref().is_some_and(Administrator::is_well_known),
             counters: Counters::default(),
+            latencies: Latencies::default(),
             hasher: Hasher::new().await?,
             documents: Turns::new(DOCUMENTS_AT_ONCE_MAX),
             backups,
             backup_files: Turns::new(BACKUP_FILES_AT_ONCE_MAX),
             transfers: Turns::new(TRANSFERS_AT_ONCE_MAX),
             audit_reads: Turns::new(AUDIT_READS_AT_ONCE_MAX),
+            scrubs: Turns::new(1),
+            last_verified: Mutex::default(),
             long_reads: Turns::new(LONG_READS_AT_ONCE_MAX),
             failures: Failures::new(lockout),
             audit,
@@ -238,6 +252,65 @@ impl Door {
         let visitor = self.arrival(connection_id, peer);
         self.0.sessions.add(&visitor);
         visitor
+    }
+
+    /// Somebody whose certificate, which the listener has verified, names `user`: they are that user if that user may log in now.
+    /// Nothing counts for the lockout, for nobody can guess a certificate. With `is_new` a success is an event as a login is; a
+    /// failure always is.
+    ///
+    /// # Errors
+    /// `SRV-008` for a user who is unknown or disabled, `SRV-004` when that cannot be written down, `SRV-005` while no users are
+    /// known.
+    pub async fn arrival_with_certificate(
+        &self,
+        connection_id: u64,
+        peer: SocketAddr,
+        request: RequestId,
+        (user, fingerprint): (&str, &str),
+        is_new: bool,
+    ) -> Result<Visitor, ErrorReply> {
+        let mut visitor = self.arrival(connection_id, peer);
+        if !self.0.requires_login {
+            return Ok(visitor);
+        }
+        let is_informed = self.0.node.is_informed();
+        let identity = {
+            let policy = self.policy()?;
+            match policy.identify(user) {
+                Some(identity) => Ok(identity),
+                None if is_informed && !policy.users().is_empty() => Err(refusal::login_failed()),
+                None => Err(refusal::uninformed()),
+            }
+        };
+        if identity.is_ok() && !is_new {
+            visitor.become_(identity.ok());
+            return Ok(visitor);
+        }
+        let ticket = visitor.wait_for_ticket(request, Some(Opcode::Auth), Instant::now()).await;
+        let mut ticket = match ticket {
+            ControlFlow::Continue(ticket) => ticket,
+            ControlFlow::Break(answer) => return Err(refused(answer)),
+        };
+        let text = |text: &str| Text::from(text);
+        let details = [
+            ("certificate", &text(fingerprint)),
+            ("method", &text("certificate")),
+            ("username", &text(user)),
+        ];
+        ticket.set_subject(Some(Subject::new("auth", &details)));
+        match identity {
+            Ok(identity) => {
+                visitor.become_(Some(identity));
+                self.0.counters.increment(Metric::LoginsSucceeded);
+                ticket.answer(Ok(Reply::Ok)).give()?;
+                Ok(visitor)
+            }
+            Err(refusal) => {
+                self.0.counters.increment(Metric::LoginsFailed);
+                tracing::warn!(peer = %peer.ip(), "login by certificate failed");
+                Err(refused(ticket.refuse(refusal)))
+            }
+        }
     }
 
     /// Checks a password; on success the visitor is that user. On a server without authentication everybody is
@@ -509,7 +582,12 @@ impl Door {
             match self.propose_edits(revision, edits).await {
                 Ok(()) => {
                     self.0.administrator_taken_over.store(true, Ordering::Relaxed);
-                    tracing::info!("the configured administrator was taken over");
+                    let user = &administrator.user;
+                    tracing::info!(%user, "the configured administrator was taken over: it was made, or got that password");
+                    let event =
+                        Event::runtime(audit::now_ms(), "administrator_configured", &[("target_user", user)]);
+                    let mut place = self.0.audit.places(1).await;
+                    self.0.audit.write(event, place.as_mut(), Noise::Command);
                     return Ok(());
                 }
                 Err(ProposeError::Stale) => {}
@@ -541,7 +619,7 @@ impl Door {
         let payload = Payload::System { expect_revision: revision, changes };
         self.0
             .node
-            .propose(Proposal { caller: NODE_ITSELF, access_revision: revision, payload })
+            .propose(Proposal { span: Span::none(), caller: NODE_ITSELF, access_revision: revision, payload })
             .await
             .map(drop)
     }
@@ -576,4 +654,12 @@ fn check_permission(need: Need, who: Option<&Identity>, command: &Command) -> Re
         }
     };
     if is_allowed { Ok(()) } else { Err(refusal::denied()) }
+}
+
+/// What a refusing answer says.
+fn refused(answer: Answer) -> ErrorReply {
+    match answer.give() {
+        Err(refusal) => refusal,
+        Ok(_) => refusal::closed(),
+    }
 }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tracing::Span;
 use vaylix_consensus::{NODE_ITSELF, Payload, Proposal, ProposeError, ReadError, View};
 use vaylix_engine::state::{Allowance, Exceeded, Root};
 use vaylix_proto::{Code, Command, Dump, ErrorReply, Reply, ScanPage, Text};
@@ -116,7 +117,7 @@ impl Door {
         deadline: Option<Instant>,
     ) -> ControlFlow<Answer, Pending> {
         let Admitted { pass, ticket } = admitted;
-        let submit = self.0.node.submit(proposal(&pass));
+        let submit = self.0.node.submit(proposal(&pass, ticket.span()));
         let answer = match deadline {
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), submit).await {
                 Ok(answer) => answer,
@@ -148,7 +149,8 @@ impl Door {
                 Stage::Proposed(answer) => answer.await,
                 Stage::Refused => {
                     self.readmit(&mut pending.pass)?;
-                    let answer = self.0.node.submit(proposal(&pending.pass)).await;
+                    let span = pending.ticket.as_ref().map_or_else(Span::none, Ticket::span);
+                    let answer = self.0.node.submit(proposal(&pending.pass, span)).await;
                     pending.stage = Stage::Proposed(answer);
                     pending.admissions += 1;
                     continue;
@@ -186,14 +188,19 @@ impl Door {
         {
             return ticket.refuse(refusal);
         }
-        let result = self.carry_out(queue, answer_bytes_max).await;
+        let result = self.carry_out(ticket.span(), queue, answer_bytes_max).await;
         if result.is_ok() {
             self.0.counters.increment(Metric::TransactionsCommitted);
         }
         ticket.answer(result)
     }
 
-    async fn carry_out(&self, queue: Vec<Queued>, answer_bytes_max: usize) -> Result<Reply, ErrorReply> {
+    async fn carry_out(
+        &self,
+        span: Span,
+        queue: Vec<Queued>,
+        answer_bytes_max: usize,
+    ) -> Result<Reply, ErrorReply> {
         let mut queue: Vec<Pass> = queue.into_iter().map(|Queued(pass)| pass).collect();
         let caller = queue.first().map_or(NODE_ITSELF, |pass| pass.caller);
         let is_read_only = queue.iter().all(|pass| pass.way == Way::Read);
@@ -210,7 +217,8 @@ impl Door {
             }
             let commands = queue.iter().map(|pass| pass.command.clone()).collect();
             let payload = Payload::Transaction { commands, answer_bytes_max };
-            match self.0.node.propose(Proposal { caller, access_revision: revision, payload }).await {
+            let proposal = Proposal { span: span.clone(), caller, access_revision: revision, payload };
+            match self.0.node.propose(proposal).await {
                 Err(ProposeError::Stale) => {}
                 answer => return answer.map_err(refused),
             }
@@ -381,9 +389,9 @@ fn only_readable(mut page: ScanPage, who: &Identity) -> ScanPage {
     page
 }
 
-fn proposal(pass: &Pass) -> Proposal {
+fn proposal(pass: &Pass, span: Span) -> Proposal {
     let Pass { caller, revision, .. } = *pass;
-    Proposal { caller, access_revision: revision, payload: Payload::Command(pass.command.clone()) }
+    Proposal { span, caller, access_revision: revision, payload: Payload::Command(pass.command.clone()) }
 }
 
 fn pong(message: Option<&Text>) -> Reply {

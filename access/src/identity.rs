@@ -58,6 +58,12 @@ impl Identity {
         &self.0.user
     }
 
+    /// Whether both are logins of one user. A user who was dropped and created again is another one.
+    #[must_use]
+    pub fn is_of_user_of(&self, other: &Self) -> bool {
+        self.0.user == other.0.user && self.0.created_revision == other.0.created_revision
+    }
+
     pub(crate) fn created_revision(&self) -> Option<u64> {
         self.0.created_revision
     }

@@ -8,8 +8,10 @@ use vaylix_proto::{Command, ErrorReply, Reply};
 
 use crate::admission::Admitted;
 use crate::door::Door;
+use crate::latency::RequestTimes;
 use crate::refusal;
 use crate::report::Report;
+use crate::scrub::Verified;
 use crate::status::Health;
 use crate::tls::Certificate;
 
@@ -32,6 +34,8 @@ pub struct Overview {
     pub draining: bool,
     /// When this process took its last backup, in milliseconds since 1970; 0 before.
     pub last_backup_ms: u64,
+    /// How the last verification of its disk went that came to its end in this process.
+    pub last_verification: Option<Verified>,
     /// The certificate of its listeners, if they have one.
     pub certificate: Option<Certificate>,
     /// How the server was set up.
@@ -54,6 +58,8 @@ impl Overview {
 pub struct Figures {
     /// The text of METRICS PROM.
     pub contract: String,
+    /// How long requests took, by their class.
+    pub requests: Vec<RequestTimes>,
     /// The state of the node.
     pub overview: Overview,
 }
@@ -115,7 +121,8 @@ impl Door {
     }
 
     fn count(&self) -> Result<Figures, ErrorReply> {
-        Ok(Figures { contract: self.metrics().prometheus(), overview: self.look()? })
+        let requests = self.0.latencies.get();
+        Ok(Figures { contract: self.metrics().prometheus(), requests, overview: self.look()? })
     }
 
     /// Answers an admitted SHOW USERS: the users, by name.
@@ -210,6 +217,7 @@ impl Door {
             in_maintenance: self.policy()?.in_maintenance(),
             draining: self.is_draining(),
             last_backup_ms: self.0.last_backup_ms.load(std::sync::atomic::Ordering::Relaxed),
+            last_verification: self.last_verification(),
             certificate: self.0.tls.certificate(),
             report: self.0.report.clone(),
             now_ms: self.0.node.local().now_ms,

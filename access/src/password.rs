@@ -1,17 +1,25 @@
 //! Passwords: Argon2id, off the threads that serve connections, a few at a time.
 //!
-//! One hash takes [`MEMORY_KIB`] of memory and some 20 ms of a core, on purpose. So hashing runs on the
-//! blocking pool, and at most [`Hasher::new`]'s number of hashes run at once: the others wait their turn, and
-//! a flood of logins cannot take more memory or more cores than that.
+//! One hash takes [`MEMORY_KIB`] of memory and some 20 ms of a core, on purpose. At most [`Hasher::new`]'s number of logins
+//! are hashed at once: the others wait their turn, and a flood of logins cannot take more memory or more cores than that.
+//!
+//! A thread that computes for 20 ms keeps others waiting for milliseconds. So a hash is computed at the lowest priority, in time that
+//! hardly anybody else wants. Where that is not done in [`LEISURE`], for the machine is busy, the same is computed once more on a
+//! thread that takes its share; the first attempt ends some time, and until it does, no other is begun in its place.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{Error, PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use vaylix_consensus::background;
 use vaylix_proto::ErrorReply;
 
 use crate::refusal;
 use crate::secret::Secret;
-use crate::turns::Turns;
 
 /// Memory of one hash.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -21,6 +29,9 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 /// Most hashes at once, however many cores there are.
 const CONCURRENCY_MAX: usize = 4;
+
+/// How long a hash may take where only the processor's spare time is used. Several times what it takes on an idle machine.
+const LEISURE: Duration = Duration::from_millis(250);
 
 /// Shortest password of CREATE USER and ALTER USER, in bytes.
 pub(crate) const LEN_MIN: usize = 12;
@@ -40,7 +51,9 @@ pub(crate) fn weakness(password: &str) -> Option<String> {
 
 /// Makes and checks password hashes.
 pub(crate) struct Hasher {
-    turns: Turns,
+    turns: Arc<Semaphore>,
+    /// Places for hashes that are computed in spare time.
+    spare: Arc<Semaphore>,
     /// What the passwords of unknown users are compared with, so that the work is the same.
     decoy: String,
 }
@@ -53,7 +66,8 @@ impl Hasher {
     pub(crate) async fn new() -> Result<Self, ErrorReply> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let concurrency = cores.saturating_sub(1).clamp(1, CONCURRENCY_MAX);
-        let mut hasher = Self { turns: Turns::new(concurrency), decoy: String::new() };
+        let places = || Arc::new(Semaphore::new(concurrency));
+        let mut hasher = Self { turns: places(), spare: places(), decoy: String::new() };
         hasher.decoy = hasher.hash(Secret::from("")).await?;
         Ok(hasher)
     }
@@ -87,16 +101,47 @@ impl Hasher {
         Ok(is_known && is_right)
     }
 
-    /// Has `job` done when its turn comes.
+    /// Has `job` done when its turn comes. The turn is held until it is done, even if nobody waits for it any more.
     async fn work<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> Result<T, Error> + Send + 'static,
+        job: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<T, ErrorReply> {
-        self.turns.run(job).await?.map_err(|error| {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| refusal::closed())?;
+        let (job, spare) = (Arc::new(job), Arc::clone(&self.spare));
+        let done = tokio::spawn(async move {
+            let result = match in_spare_time(spare, Arc::clone(&job)).await {
+                Some(result) => Ok(result),
+                None => tokio::task::spawn_blocking(move || job()).await,
+            };
+            drop(turn);
+            result
+        });
+        done.await.map_err(|_| refusal::closed())?.map_err(|_| refusal::closed())?.map_err(|error| {
             tracing::error!(%error, "password hashing failed");
             refusal::hashing_failed()
         })
     }
+}
+
+/// What `job` makes, if the processor has the time for it.
+async fn in_spare_time<T: Send + 'static>(
+    places: Arc<Semaphore>,
+    job: Arc<impl Fn() -> T + Send + Sync + 'static>,
+) -> Option<T> {
+    let place = places.try_acquire_owned().ok()?;
+    let (done, result) = oneshot::channel();
+    let started = background::spawn_nicest("password", move || {
+        let result = job();
+        // Before whoever waits goes on to the next one.
+        drop(place);
+        // Nobody waits any more when it took too long.
+        _ = done.send(result);
+    });
+    if let Err(error) = started {
+        tracing::debug!(%error, "no thread for a password");
+        return None;
+    }
+    timeout(LEISURE, result).await.ok()?.ok()
 }
 
 fn argon2() -> Argon2<'static> {
@@ -107,6 +152,8 @@ fn argon2() -> Argon2<'static> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::{Hasher, weakness};
     use crate::secret::Secret;
     use vaylix_proto::Code;
@@ -145,6 +192,35 @@ mod tests {
         let hasher = Hasher::new().await.unwrap();
         let refusal = hasher.verify("x".into(), Some("not a hash".into())).await.unwrap_err();
         assert_eq!(refusal.known_code(), Some(Code::AuthenticationConfigurationInvalid));
+    }
+
+    /// Where spare time does not come, the work is done all the same, and once only for the caller.
+    #[tokio::test]
+    async fn a_machine_without_spare_time_hashes_too() {
+        let hasher = Hasher::new().await.unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (go_on, gate) = std::sync::mpsc::channel::<()>();
+        let gate = parking_lot::Mutex::new(gate);
+        let attempts = AtomicUsize::new(0);
+        let job = move || {
+            let attempt = attempts.fetch_add(1, Ordering::SeqCst);
+            begun.send(attempt).unwrap();
+            if attempt == 0 {
+                // Starved.
+                gate.lock().recv().unwrap();
+            }
+            Ok(attempt)
+        };
+        assert_eq!(hasher.work(job).await.unwrap(), 1);
+        assert_eq!(begins.try_iter().collect::<Vec<_>>(), [0, 1]);
+        let concurrency = hasher.turns.available_permits();
+        assert_eq!(
+            hasher.spare.available_permits(),
+            concurrency - 1,
+            "the turn is over, the place is not free"
+        );
+        assert!(hasher.verify("x".into(), None).await.is_ok());
+        go_on.send(()).unwrap();
     }
 
     /// On a runtime with a single thread, other tasks go on while a password is hashed.

@@ -15,6 +15,7 @@ use crate::audit::{self, AuditCursor, AuditEvent, AuditPage};
 use crate::counters::Metric;
 use crate::door::Door;
 use crate::permission::Permission;
+use crate::policy::Policy;
 use crate::refusal;
 use crate::session::SessionView;
 use crate::subject::Subject;
@@ -71,6 +72,8 @@ pub enum Task {
     ReadAudit,
     /// Verify the chain of the audit log.
     VerifyAudit,
+    /// Read everything that the node has on disk and judge it.
+    VerifyStorage,
     /// Say who is connected or holds a token.
     ListSessions,
     /// Have sessions log in anew.
@@ -111,6 +114,7 @@ impl Task {
             Self::DeleteBackup { .. } => "DELETE_BACKUP",
             Self::ReadAudit => "READ_AUDIT",
             Self::VerifyAudit => "VERIFY_AUDIT",
+            Self::VerifyStorage => "VERIFY_STORAGE",
             Self::ListSessions => "LIST_SESSIONS",
             Self::EndSessions { .. } => "END_SESSIONS",
         }
@@ -120,7 +124,9 @@ impl Task {
         let rule = |permission, leader_only, in_maintenance| Rule { permission, leader_only, in_maintenance };
         match self {
             Self::TransferLeadership { .. } => rule(Permission::Admin, true, true),
-            Self::Drain { .. } | Self::ReadAudit | Self::VerifyAudit => rule(Permission::Admin, false, true),
+            Self::Drain { .. } | Self::ReadAudit | Self::VerifyAudit | Self::VerifyStorage => {
+                rule(Permission::Admin, false, true)
+            }
             Self::RotateStorageKey => rule(Permission::Admin, false, false),
             Self::ListBackups | Self::ReadBackup { .. } | Self::VerifyBackup { .. } => {
                 rule(Permission::Backup, false, true)
@@ -146,6 +152,7 @@ impl Task {
             Self::WriteBackup { path } => Subject::new("backup_upload", &[("path", path)]),
             Self::DeleteBackup { path } => Subject::new("backup_delete", &[("path", path)]),
             Self::ReadAudit => Subject::new("audit_read", &[]),
+            Self::VerifyStorage => Subject::new("storage_verification", &[]),
             Self::EndSessions { who: SessionChoice::Id(id) } => {
                 Subject::new("session_end", &[("session", &text(id))])
             }
@@ -167,6 +174,10 @@ pub struct AdmittedTask {
 }
 
 impl AdmittedTask {
+    pub(crate) fn into_parts(self) -> (Task, Ticket) {
+        (self.task, self.ticket)
+    }
+
     /// Answers with a refusal after all.
     pub fn refuse(self, refusal: ErrorReply) -> Answer {
         self.ticket.refuse(refusal)
@@ -255,10 +266,26 @@ impl Door {
         if rule.leader_only && !self.leads() {
             return Err(refusal::not_leader(self.0.node.leader().as_ref()));
         }
-        if !who.rights().allow_everywhere(rule.permission.into()) {
+        let needed = match task {
+            // As for every other change that touches administrators.
+            Task::EndSessions { who } if self.are_of_administrators(who, &policy) => Permission::Admin,
+            _ => rule.permission,
+        };
+        if !who.rights().allow_everywhere(needed.into()) {
             return Err(refusal::denied());
         }
         Ok(())
+    }
+
+    /// Whether one of these sessions is that of somebody who may administer everything.
+    fn are_of_administrators(&self, choice: &SessionChoice, policy: &Policy) -> bool {
+        match choice {
+            SessionChoice::User(user) => policy.is_privileged(user),
+            SessionChoice::Id(id) => {
+                let meant = self.sessions().into_iter().find(|session| session.id == *id);
+                meant.and_then(|session| session.user).is_some_and(|user| policy.is_privileged(&user))
+            }
+        }
     }
 
     /// Carries out a task that was let in. Those that hand out or take in bytes, or read the audit log, have functions of their
@@ -318,7 +345,7 @@ impl Door {
             }
             Task::ListSessions => Ok(Outcome::Sessions(self.sessions())),
             Task::EndSessions { who } => Ok(Outcome::Ended(self.end_sessions(&who))),
-            Task::ReadBackup { .. } | Task::WriteBackup { .. } | Task::ReadAudit => {
+            Task::ReadBackup { .. } | Task::WriteBackup { .. } | Task::ReadAudit | Task::VerifyStorage => {
                 Err(refusal::unsupported())
             }
         }

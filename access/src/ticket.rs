@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
+use tracing::Span;
 use vaylix_proto::error::WireError;
 use vaylix_proto::opcode::Opcode;
 use vaylix_proto::request::RequestId;
@@ -23,6 +24,7 @@ use crate::audit::{Event, Noise, Opening, Places, Status};
 use crate::counters::Metric;
 use crate::door::Door;
 use crate::identity::Identity;
+use crate::latency::RequestClass;
 use crate::limits::AUDIT_PATIENCE;
 use crate::policy::Policy;
 use crate::refusal;
@@ -193,7 +195,7 @@ impl Visitor {
     }
 
     fn labelled(&self, id: RequestId, label: Label, begun: Instant) -> Entry {
-        Entry { origin: Arc::clone(&self.origin), id, label, begun, places: None, subject: None }
+        Entry { origin: Arc::clone(&self.origin), id, label, begun, span: None, places: None, subject: None }
     }
 }
 
@@ -215,6 +217,14 @@ impl Label {
             Self::Decode => "DECODE",
         }
     }
+
+    const fn class(self) -> RequestClass {
+        match self {
+            Self::Command(opcode) => RequestClass::of(opcode),
+            Self::Task { .. } => RequestClass::Admin,
+            Self::RateLimit | Self::Decode => RequestClass::Refused,
+        }
+    }
 }
 
 /// A request that has not been answered.
@@ -228,11 +238,27 @@ struct Entry {
     id: RequestId,
     label: Label,
     begun: Instant,
+    /// Of the request, if somebody follows it.
+    span: Option<Box<Span>>,
     places: Option<Places>,
     subject: Option<Box<Subject>>,
 }
 
 impl Ticket {
+    /// The same within the span of the request. It is told how the request ends, and when.
+    pub fn within(mut self, span: Span) -> Self {
+        if let Some(entry) = &mut self.0 {
+            entry.span = (!span.is_disabled()).then(|| Box::new(span));
+        }
+        self
+    }
+
+    /// The span of the request; disabled if nobody follows it.
+    pub(crate) fn span(&self) -> Span {
+        let span = self.0.as_ref().and_then(|entry| entry.span.as_deref());
+        span.map_or_else(Span::none, Span::clone)
+    }
+
     /// Answers with a refusal.
     pub fn refuse(self, refusal: ErrorReply) -> Answer {
         self.answer(Err(refusal))
@@ -346,7 +372,11 @@ impl Entry {
 
     /// Writes down what there is to tell.
     fn record(mut self, result: &Result<Reply, ErrorReply>, latency: Duration) {
+        if let Some(span) = &self.span {
+            finish(span, result);
+        }
         let door = self.origin.door.clone();
+        door.0.latencies.count(self.label.class(), latency);
         let audit = &door.0.audit;
         let settings = audit.settings();
         let slow = settings.slow_command_threshold.filter(|threshold| latency >= *threshold);
@@ -413,6 +443,15 @@ impl Entry {
             Label::Command(_) | Label::Task { .. } => None,
         }
     }
+}
+
+/// Says in the span of a request how it ended. Others may still hold on to the span: they are told when it was left last.
+fn finish(span: &Span, result: &Result<Reply, ErrorReply>) {
+    if let Err(refusal) = result {
+        span.record("error.type", &*refusal.code);
+        span.record("otel.status_code", "ERROR");
+    }
+    span.in_scope(|| ());
 }
 
 /// The answer to a request. It comes out by being given, and then it has been written down.

@@ -133,6 +133,25 @@ impl Door {
         peer: SocketAddr,
         token: &str,
     ) -> Result<Visitor, ErrorReply> {
+        match self.token_identity(token)? {
+            Some(identity) => Ok(Visitor::new(self.clone(), connection_id, peer, Some(identity))),
+            None => {
+                self.0.counters.increment(Metric::LoginsFailed);
+                Err(token_ended())
+            }
+        }
+    }
+
+    /// Whether a token is still in force.
+    ///
+    /// # Errors
+    /// `SRV-007` when it is not.
+    pub fn check_token(&self, token: &str) -> Result<(), ErrorReply> {
+        self.token_identity(token)?.map(drop).ok_or_else(token_ended)
+    }
+
+    /// Who brings the token, if it is in force.
+    fn token_identity(&self, token: &str) -> Result<Option<Identity>, ErrorReply> {
         let policy = self.policy()?;
         let identity = {
             let mut tokens = self.0.tokens.0.lock();
@@ -147,22 +166,20 @@ impl Door {
             }
             identity
         };
-        match identity {
-            Some(identity) => Ok(Visitor::new(self.clone(), connection_id, peer, Some(identity))),
-            None => {
-                self.0.counters.increment(Metric::LoginsFailed);
-                Err(ErrorReply::new(
-                    Code::AuthenticationRequired,
-                    "client authentication is required: the token is unknown or has ended; log in again",
-                ))
-            }
-        }
+        Ok(identity)
     }
 
     /// Ends a token. One that is not in force is ended already.
     pub fn end_token(&self, token: &str) {
         self.0.tokens.0.lock().remove(&fingerprint(token));
     }
+}
+
+fn token_ended() -> ErrorReply {
+    ErrorReply::new(
+        Code::AuthenticationRequired,
+        "client authentication is required: the token is unknown or has ended; log in again",
+    )
 }
 
 /// Tokens are found by their digest, so how long a search takes tells nothing of those in force.

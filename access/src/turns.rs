@@ -18,6 +18,11 @@ impl Turns {
         Self(Arc::new(Semaphore::new(at_once_max)))
     }
 
+    /// Whether a job that came now would have to wait.
+    pub(crate) fn are_taken(&self) -> bool {
+        self.0.available_permits() == 0
+    }
+
     /// Runs `job` off the threads that serve connections when its turn comes. The turn is held until the job is
     /// over, even if nobody waits for it any more.
     ///

@@ -44,7 +44,13 @@ async fn fill(config: Config, keys: u64) -> Result<(), Failure> {
             let key = format!("key:{:016x}", key.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into();
             let set = Command::Set { key, value: value.clone(), options: SetOptions::default() };
             window.push(
-                node.submit(Proposal { caller: 0, access_revision: 0, payload: Payload::Command(set) }).await,
+                node.submit(Proposal {
+                    span: tracing::Span::none(),
+                    caller: 0,
+                    access_revision: 0,
+                    payload: Payload::Command(set),
+                })
+                .await,
             );
         }
         for pending in window {

@@ -2,8 +2,9 @@
 //!
 //! Such work has a thread of its own, which is nice to others and, while the process serves, does a little at a time: a
 //! thread of lower priority still takes the processor from the latency of whoever comes next, for as long as it may run in
-//! one go. The scheduler's idle class would do better, but work in it comes to a standstill where the machine is never
-//! idle, and cannot be taken out of it again.
+//! one go. Work that cannot pause is as nice as can be ([`spawn_nicest`]). The scheduler's idle class would do better, but work
+//! in it comes to a standstill where the machine is never idle, cannot be taken out of it again, and takes along whoever waits
+//! for a lock that it holds, if only in the allocator or the kernel.
 
 use std::cell::Cell;
 use std::io;
@@ -18,6 +19,9 @@ use tokio::sync::oneshot;
 
 /// Where all cores are busy, a thread of usual priority gets three times the time of one that is this nice.
 const NICENESS: i32 = 5;
+
+/// The lowest priority there is but for the idle class.
+const NICENESS_MAX: i32 = 19;
 
 /// How long work goes on in one go.
 const BURST: Duration = Duration::from_millis(1);
@@ -57,6 +61,23 @@ pub async fn run<T: Send + 'static>(
         _ = done.send(result);
     })?;
     result.await.map_err(|_dropped| io::Error::other(format!("{name} panicked")))
+}
+
+/// Runs `work` on a thread of its own that takes next to nothing from others: short work that can be done anew by whoever
+/// cannot wait for it.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn spawn_nicest(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            if let Err(error) = setpriority_process(Some(gettid()), NICENESS_MAX) {
+                tracing::debug!(%error, "work goes on at usual priority");
+            }
+            work();
+        })
+        .map(drop)
 }
 
 /// Lets long work pause as often as those whom the process serves need it to.
@@ -156,6 +177,15 @@ mod tests {
         let nice = niceness();
         assert!(run("nice", |_| niceness()).await.unwrap() >= NICENESS);
         assert_eq!(niceness(), nice);
+    }
+
+    #[test]
+    fn the_nicest_work_is_as_nice_as_can_be_and_its_caller_is_not() {
+        let before = niceness();
+        let (tell, told) = std::sync::mpsc::channel();
+        spawn_nicest("nicest", move || tell.send(niceness()).unwrap()).unwrap();
+        assert_eq!(told.recv().unwrap(), NICENESS_MAX);
+        assert_eq!(niceness(), before);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vaylix_engine::kek::Kek;
+use vaylix_engine::layout::DataDir;
 use vaylix_engine::progress::Board;
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal;
@@ -17,6 +18,8 @@ use crate::limits::{
 pub struct Config {
     /// The data directory; created when missing.
     pub data_dir: PathBuf,
+    /// The same, if the caller holds it already.
+    pub held: Option<DataDir>,
     /// The key-encryption key that the keyring is wrapped under; `None` when it is not wrapped. Must be what the keyring
     /// was made with.
     pub kek: Option<Kek>,
@@ -124,6 +127,7 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            held: None,
             kek: None,
             key_age_max: Some(KEY_AGE_MAX_DEFAULT),
             wal: wal::Config::default(),

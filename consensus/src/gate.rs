@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::followed::Followed;
+
 /// The leadership an entry or a vote belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leadership {
@@ -33,6 +35,8 @@ pub(crate) struct Gate {
     retiring: watch::Sender<bool>,
     /// What a snapshot on its way from the leader is waited for with.
     pub(crate) arrival: Arrival,
+    /// The entry that is in flight, for those who follow it.
+    pub(crate) followed: Followed,
     /// What a test has made wrong about the node.
     #[cfg(test)]
     pub(crate) planted: crate::planted::Planted,
@@ -75,6 +79,7 @@ impl Gate {
             office: watch::Sender::new(None),
             retiring: watch::Sender::new(false),
             arrival: Arrival::default(),
+            followed: Followed::default(),
             #[cfg(test)]
             planted: crate::planted::Planted::default(),
         }

@@ -72,7 +72,14 @@ mod tests {
     /// A job of this size, which stands for what it is in the tests.
     fn job(caller: u64, bytes: usize) -> Job {
         let change = Change::Proposed(Payload::Command(Command::Incr { key: "n".into() }));
-        Job { caller, access_revision: None, change, bytes, answer: oneshot::channel().0 }
+        Job {
+            caller,
+            access_revision: None,
+            change,
+            bytes,
+            span: tracing::Span::none(),
+            answer: oneshot::channel().0,
+        }
     }
 
     fn drain(lanes: &mut Lanes) -> Vec<(u64, usize)> {

@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod error;
 mod fatal;
+mod followed;
 mod gate;
 mod identity;
 mod keys;

@@ -1,11 +1,13 @@
 //! The handle to a running node.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 use vaylix_engine::layout::DataDir;
+use vaylix_engine::scrub::{Scrubbed, Watch, scrub};
 use vaylix_engine::state::Reader;
 use vaylix_engine::wal::Wal;
 use vaylix_proto::Reply;
@@ -23,6 +25,7 @@ use crate::queue::{self, Pending, Queue, Restoration};
 use crate::raft::cluster::{Cluster, Desk, Parts};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
+use crate::raft::offline::Entries;
 use crate::raft::start::{Started, start};
 use crate::raft::{self, Raft};
 use crate::snapshots::Snapshots;
@@ -182,6 +185,12 @@ impl Node {
             worker: Mutex::new(Some((stop, worker))),
             background,
         })))
+    }
+
+    /// Reads everything that this node has on disk and judges it, while the node goes on. Blocks; breaks off when `watch` says
+    /// so.
+    pub fn scrub(&self, watch: &mut dyn Watch) -> ControlFlow<(), Scrubbed> {
+        scrub(&self.0.dir, &self.0.keys.keyring, &self.0.wal, &Entries, watch)
     }
 
     /// Makes something wrong about this node.

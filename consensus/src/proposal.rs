@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use tracing::Span;
 use vaylix_engine::op::{Op, RestoreEntry, SystemChange};
 use vaylix_engine::state::{ApplyError, Mark};
 use vaylix_proto::Command;
@@ -13,6 +14,8 @@ use crate::limits::RESTORE_PART_BYTES_MAX;
 /// A change to be made durable and applied.
 #[derive(Clone, Debug)]
 pub struct Proposal {
+    /// What the change is made for, to those who follow it through the node; [`Span::none`] if nobody does.
+    pub span: Span,
     /// Who proposes, by a number of its own; 0 is the node itself. The changes of one caller enter the log in the order in which
     /// they were submitted; callers take turns.
     pub caller: u64,

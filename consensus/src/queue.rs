@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc, oneshot};
+use tracing::Span;
+use tracing::field::Empty;
 use vaylix_engine::op::RestoreEntry;
 use vaylix_proto::Reply;
 
@@ -51,6 +53,8 @@ pub(crate) struct Job {
     pub(crate) change: Change,
     /// Estimated bytes in the log.
     pub(crate) bytes: usize,
+    /// From here to its answer; disabled if nobody follows it.
+    pub(crate) span: Span,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
@@ -87,19 +91,20 @@ impl Queue {
     /// Enqueues, waiting for room if need be. Cancel-safe: dropped before it returns, nothing has happened to any
     /// key.
     pub(crate) async fn submit(self: &Arc<Self>, proposal: Proposal) -> Pending {
-        let Proposal { caller, access_revision, payload } = proposal;
+        let Proposal { span, caller, access_revision, payload } = proposal;
         let access_revision = Some(access_revision);
         match payload {
             Payload::Restore(entries) => {
                 let mut parts = restore_parts(entries);
                 if parts.len() > 1 {
-                    return self.restore(access_revision, parts).await.unwrap_or_else(refused);
+                    return self.restore(&span, access_revision, parts).await.unwrap_or_else(refused);
                 }
                 let entries = parts.pop().unwrap_or_default();
-                self.enqueue(caller, access_revision, Change::Proposed(Payload::Restore(entries))).await
+                self.enqueue(&span, caller, access_revision, Change::Proposed(Payload::Restore(entries)))
+                    .await
             }
             payload => match Change::new(payload) {
-                Ok(change) => self.enqueue(caller, access_revision, change).await,
+                Ok(change) => self.enqueue(&span, caller, access_revision, change).await,
                 Err(error) => refused(error),
             },
         }
@@ -108,6 +113,7 @@ impl Queue {
     /// Has the parts of a restore prepared, then enqueues the entry that makes them the keys.
     async fn restore(
         self: &Arc<Self>,
+        span: &Span,
         access_revision: Option<u64>,
         parts: Vec<Vec<RestoreEntry<'static>>>,
     ) -> Result<Pending, ProposeError> {
@@ -115,7 +121,7 @@ impl Queue {
         for entries in parts {
             restoration.add(entries).await?;
         }
-        Ok(restoration.enqueue_commit(access_revision).await)
+        Ok(restoration.enqueue_commit(span, access_revision).await)
     }
 
     /// Begins a restore in parts once no other one is being prepared.
@@ -125,15 +131,22 @@ impl Queue {
         Restoration { queue: Arc::clone(self), restore, parts: 0, _turn: turn }
     }
 
-    /// Enqueues a change.
-    pub(crate) async fn enqueue(&self, caller: u64, access_revision: Option<u64>, change: Change) -> Pending {
+    /// Enqueues a change that is made for `within`.
+    pub(crate) async fn enqueue(
+        &self,
+        within: &Span,
+        caller: u64,
+        access_revision: Option<u64>,
+        change: Change,
+    ) -> Pending {
+        let span = proposal_span(within);
         let bytes = change.bytes();
         let room = match self.room.acquire_many(units(bytes)).await {
             Ok(room) => room,
             Err(_closed) => return refused(ProposeError::Closed),
         };
         let (answer, pending) = oneshot::channel();
-        match self.jobs.send(Job { caller, access_revision, change, bytes, answer }) {
+        match self.jobs.send(Job { caller, access_revision, change, bytes, span, answer }) {
             // The worker gives it back when it has answered.
             Ok(()) => room.forget(),
             Err(rejected) => return refused_with(rejected.0.answer, pending),
@@ -167,7 +180,7 @@ impl Restoration {
         loop {
             let (restore, part) = (self.restore, self.parts);
             let change = Change::RestorePart { restore, part, entries: Arc::clone(&entries) };
-            match self.queue.enqueue(NODE_ITSELF, None, change).await.await {
+            match self.queue.enqueue(&Span::none(), NODE_ITSELF, None, change).await.await {
                 // Access rules changed in the same log entry. A part changes no key, so it needs no new admission.
                 Err(ProposeError::Stale) => {}
                 Err(error) => return Err(error),
@@ -185,12 +198,13 @@ impl Restoration {
     /// # Errors
     /// [`ProposeError`].
     pub async fn commit(&self, access_revision: u64) -> Answer {
-        self.enqueue_commit(Some(access_revision)).await.await
+        self.enqueue_commit(&Span::none(), Some(access_revision)).await.await
     }
 
-    async fn enqueue_commit(&self, access_revision: Option<u64>) -> Pending {
+    async fn enqueue_commit(&self, span: &Span, access_revision: Option<u64>) -> Pending {
         let (restore, parts) = (self.restore, self.parts);
-        self.queue.enqueue(NODE_ITSELF, access_revision, Change::RestoreCommit { restore, parts }).await
+        let change = Change::RestoreCommit { restore, parts };
+        self.queue.enqueue(span, NODE_ITSELF, access_revision, change).await
     }
 
     /// Gives up, and has the memory of what was added freed.
@@ -204,7 +218,7 @@ impl Restoration {
         // The first part of another restore takes the place of all that is kept aside, and this one is empty.
         let restore = self.queue.restores.fetch_add(1, Ordering::Relaxed);
         let change = Change::RestorePart { restore, part: 0, entries: Arc::default() };
-        self.queue.enqueue(NODE_ITSELF, None, change).await.await.map(|_| ())
+        self.queue.enqueue(&Span::none(), NODE_ITSELF, None, change).await.await.map(|_| ())
     }
 }
 
@@ -212,6 +226,17 @@ impl fmt::Debug for Restoration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Restoration").field("restore", &self.restore).field("parts", &self.parts).finish()
     }
+}
+
+/// A proposal within a span that somebody follows; what the node does for itself is followed by nobody.
+fn proposal_span(within: &Span) -> Span {
+    if within.is_disabled() {
+        return Span::none();
+    }
+    tracing::info_span!(
+        target: "span.proposal", parent: within, "proposal",
+        batch.commands = Empty, log.index = Empty, otel.status_code = Empty
+    )
 }
 
 fn refused(error: ProposeError) -> Pending {
@@ -269,7 +294,12 @@ mod tests {
     fn set(value_bytes: usize) -> Proposal {
         let value = vec![0; value_bytes].into();
         let command = Command::Set { key: "k".into(), value, options: SetOptions::default() };
-        Proposal { caller: NODE_ITSELF, access_revision: 0, payload: Payload::Command(command) }
+        Proposal {
+            span: Span::none(),
+            caller: NODE_ITSELF,
+            access_revision: 0,
+            payload: Payload::Command(command),
+        }
     }
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use vaylix_engine::durations::{Durations, SharedDurations};
+use vaylix_engine::sizes::{SharedSizes, Sizes};
 use vaylix_engine::wal;
 
 use crate::identity::{Identity, NodeId};
@@ -149,10 +151,8 @@ pub struct PeerCounts {
     pub heartbeats_failed: u64,
     /// Calls with log entries that were not answered.
     pub appends_failed: u64,
-    /// Calls with log entries that were.
-    pub appends: u64,
-    /// From the first byte of these to their answers, the sync of the other's disk included, together.
-    pub append_time: Duration,
+    /// From the first byte of these to their answers, the sync of the other's disk included.
+    pub append_times: Durations,
     /// Connections that were opened.
     pub connections: Connections,
 }
@@ -161,10 +161,8 @@ impl PeerCounts {
     /// How long a call with log entries took on average; zero before the first.
     #[must_use]
     pub fn append_time_average(&self) -> Duration {
-        u32::try_from(self.appends)
-            .ok()
-            .and_then(|appends| self.append_time.checked_div(appends))
-            .unwrap_or_default()
+        let average_us = self.append_times.sum_us().checked_div(self.append_times.len());
+        Duration::from_micros(average_us.unwrap_or_default())
     }
 }
 
@@ -186,6 +184,10 @@ pub struct SnapshotCounts {
     pub taken: u64,
     /// How long the writing of the last one took.
     pub last_duration: Option<Duration>,
+    /// How long the writing of each took.
+    pub durations: Durations,
+    /// Bytes of all of them on disk, also of those that are gone.
+    pub bytes: u64,
     /// Attempts that failed; the log stays complete.
     pub failed: u64,
     /// When the last of them failed, unix milliseconds.
@@ -216,6 +218,10 @@ pub struct BatchStatus {
     pub bytes: u64,
     /// Most commands in one.
     pub commands_max: u64,
+    /// How many commands they hold.
+    pub sizes: Sizes,
+    /// From being handed to consensus until their outcomes are known here: on the disks of a majority, and applied.
+    pub until_applied: Durations,
     /// Commands sent back because access control had changed.
     pub stale: u64,
 }
@@ -265,6 +271,8 @@ pub(crate) struct Counters {
     commands: Counter,
     bytes: Counter,
     commands_max: AtomicU64,
+    sizes: SharedSizes,
+    pub(crate) until_applied: SharedDurations,
     pub(crate) stale: Counter,
     pub(crate) sweeps: Counter,
     pub(crate) swept_keys: Counter,
@@ -276,6 +284,7 @@ impl Counters {
         self.commands.add(commands as u64);
         self.bytes.add(bytes as u64);
         self.commands_max.fetch_max(commands as u64, Ordering::Relaxed);
+        self.sizes.count(commands as u64);
     }
 
     pub(crate) fn batches(&self) -> BatchStatus {
@@ -284,6 +293,8 @@ impl Counters {
             commands: self.commands.get(),
             bytes: self.bytes.get(),
             commands_max: self.commands_max.load(Ordering::Relaxed),
+            sizes: self.sizes.get(),
+            until_applied: self.until_applied.get(),
             stale: self.stale.get(),
         }
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Span;
 
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
@@ -60,8 +61,11 @@ impl Sweeper {
     }
 
     async fn sweep(&self) -> Result<(), ProposeError> {
-        let reply =
-            self.queue.enqueue(NODE_ITSELF, None, Change::Sweep { limit: SWEEP_KEYS_MAX }).await.await?;
+        let reply = self
+            .queue
+            .enqueue(&Span::none(), NODE_ITSELF, None, Change::Sweep { limit: SWEEP_KEYS_MAX })
+            .await
+            .await?;
         if let Reply::Count(keys) = reply {
             self.counters.sweeps.add(1);
             self.counters.swept_keys.add(keys);

@@ -16,12 +16,13 @@
 //! - No entry is proposed that the log has no room for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{sleep, timeout};
+use tracing::Span;
 use vaylix_engine::op::Batch;
 use vaylix_engine::state::{Outcome, Reader};
 use vaylix_engine::wal::{Purpose, Wal, size_alone_bytes};
@@ -29,6 +30,7 @@ use vaylix_engine::wal::{Purpose, Wal, size_alone_bytes};
 use crate::clock;
 use crate::config::{Acknowledge, ClusterConfig};
 use crate::error::ProposeError;
+use crate::followed::LINKS_MAX;
 use crate::gate::Gate;
 use crate::lanes::Lanes;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRY_BYTES_MAX};
@@ -180,6 +182,10 @@ impl Worker {
             return Committed::Answered;
         }
         self.counters.batch(jobs.len(), bytes.len());
+        let lead = lead(&jobs);
+        self.gate.followed.begin(&bytes, &lead);
+        let _followed = Following(&self.gate);
+        let proposed_at = Instant::now();
         let raft = self.raft.clone();
         let mut proposed = std::pin::pin!(raft::propose(&raft, EntryBody { time_ms, bytes }));
         let mut jobs = Some(jobs);
@@ -195,6 +201,9 @@ impl Worker {
                 biased;
                 outcome = &mut proposed => {
                     let jobs = jobs.unwrap_or_default();
+                    if outcome.is_ok() {
+                        self.counters.until_applied.count(proposed_at.elapsed());
+                    }
                     match outcome {
                         // Nobody waits for it any more.
                         _ if jobs.is_empty() => {}
@@ -205,7 +214,8 @@ impl Worker {
                         Ok((sequence, _)) if !self.is_everywhere(sequence).await => {
                             self.fail(jobs, &ProposeError::NotOnAll { sequence });
                         }
-                        Ok((_, outcomes)) => {
+                        Ok((sequence, outcomes)) => {
+                            mark(&jobs, sequence);
                             assert_eq!(outcomes.len(), jobs.len(), "one outcome per operation of the entry");
                             self.answer(jobs.into_iter().zip(outcomes.into_iter().map(answer)));
                         }
@@ -287,10 +297,48 @@ impl Worker {
             if answer == Err(ProposeError::Stale) {
                 self.counters.stale.add(1);
             }
+            if !job.span.is_disabled() {
+                finish(&job.span, &answer);
+            }
             // A caller that no longer listens does not mind.
             drop(job.answer.send(answer));
             job.bytes
         }));
+    }
+}
+
+/// The span that stands for a batch: that of its first proposal that is followed. The others have links to it.
+fn lead(jobs: &[Job]) -> Span {
+    let mut followed = jobs.iter().map(|job| &job.span).filter(|span| !span.is_disabled());
+    let Some(lead) = followed.next() else { return Span::none() };
+    for other in followed.take(LINKS_MAX) {
+        other.follows_from(lead);
+    }
+    lead.clone()
+}
+
+/// Says in the spans of a batch where in the log it is.
+fn mark(jobs: &[Job], sequence: u64) {
+    for job in jobs.iter().filter(|job| !job.span.is_disabled()) {
+        job.span.record("batch.commands", jobs.len());
+        job.span.record("log.index", sequence);
+    }
+}
+
+/// A proposal is over, also if others still hold on to its span. They are told when it was left last.
+fn finish(span: &Span, answer: &Answer) {
+    if answer.is_err() {
+        span.record("otel.status_code", "ERROR");
+    }
+    span.in_scope(|| ());
+}
+
+/// Ends that an entry is followed.
+struct Following<'a>(&'a Gate);
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.0.followed.end();
     }
 }
 
@@ -337,6 +385,7 @@ mod tests {
                 caller: NODE_ITSELF,
                 access_revision: None,
                 bytes: change.bytes(),
+                span: Span::none(),
                 change,
                 answer: oneshot::channel().0,
             }

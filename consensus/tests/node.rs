@@ -48,7 +48,12 @@ fn set(key: &str, value: impl Into<Bytes>) -> Command {
 }
 
 fn command(command: Command) -> Proposal {
-    Proposal { caller: 0, access_revision: 0, payload: Payload::Command(command) }
+    Proposal {
+        span: tracing::Span::none(),
+        caller: 0,
+        access_revision: 0,
+        payload: Payload::Command(command),
+    }
 }
 
 fn get(node: &Node, key: &str) -> Option<Bytes> {
@@ -247,7 +252,12 @@ fn a_change_admitted_under_an_older_access_revision_is_sent_back() {
     let temp = TempDir::new().unwrap();
     life(async {
         let node = Node::start(config(&temp)).await.unwrap();
-        let system = |expect| Proposal { caller: 0, access_revision: expect, payload: grant(expect) };
+        let system = |expect| Proposal {
+            span: tracing::Span::none(),
+            caller: 0,
+            access_revision: expect,
+            payload: grant(expect),
+        };
         // In one batch: the second was admitted before the first took effect.
         let (first, second) =
             tokio::join!(node.submit(system(0)), node.submit(command(set("together", "1"))));
@@ -260,8 +270,12 @@ fn a_change_admitted_under_an_older_access_revision_is_sent_back() {
         assert_eq!(node.status().batches.stale, 3);
         assert_eq!(get(&node, "together"), None);
 
-        let current =
-            Proposal { caller: 0, access_revision: 1, payload: Payload::Command(set("later", "2")) };
+        let current = Proposal {
+            span: tracing::Span::none(),
+            caller: 0,
+            access_revision: 1,
+            payload: Payload::Command(set("later", "2")),
+        };
         assert_eq!(node.propose(current).await, Ok(Reply::Ok));
         assert_eq!(node.status().access_revision, 1);
     });
@@ -290,6 +304,7 @@ fn a_transaction_of_a_mebibyte_is_all_or_nothing_and_survives() {
         let node = Node::start(config(&temp)).await.unwrap();
         let mut commands: Vec<_> = (0..16).map(|i| set(&format!("k{i}"), large(i))).collect();
         let transaction = |commands| Proposal {
+            span: tracing::Span::none(),
             caller: 0,
             access_revision: 0,
             payload: Payload::Transaction { commands, answer_bytes_max: 1 << 20 },
@@ -331,7 +346,12 @@ fn a_restore_replaces_everything() {
             expires_at_ms: None,
             version: 7,
         };
-        Proposal { caller: 0, access_revision: 0, payload: Payload::Restore((0..keys).map(entry).collect()) }
+        Proposal {
+            span: tracing::Span::none(),
+            caller: 0,
+            access_revision: 0,
+            payload: Payload::Restore((0..keys).map(entry).collect()),
+        }
     };
     life(async {
         let node = Node::start(config(&temp)).await.unwrap();

@@ -71,7 +71,9 @@ async fn write(node: &Node, range: std::ops::Range<u32>) {
             options: SetOptions::default(),
         };
         let payload = Payload::Command(command);
-        node.propose(Proposal { caller: 0, access_revision: 0, payload }).await.unwrap();
+        node.propose(Proposal { span: tracing::Span::none(), caller: 0, access_revision: 0, payload })
+            .await
+            .unwrap();
     }
 }
 
@@ -532,4 +534,64 @@ fn a_directory_that_is_held_is_refused_and_its_holder_goes_on() {
         assert_eq!(files(root.path()), before);
         write(&node, 3..6).await;
     });
+}
+
+/// Every restart begins a term and a segment, so a start has to know about many of them.
+#[test]
+fn damage_in_segments_behind_the_snapshot_keeps_no_node_from_starting_and_changes_no_answer() {
+    let root = TempDir::new().unwrap();
+    let config = |root: &Path| Config { retained_segments: 100, ..config(root) };
+    for _ in 0..8 {
+        life(async {
+            let node = Node::start(config(root.path())).await.unwrap();
+            write(&node, 0..4).await;
+            node.shutdown().await.unwrap();
+        });
+    }
+    let good = files(root.path());
+    let sealed = Lab::sealed(&good);
+    let (newest, old) = sealed.split_last().unwrap();
+    assert!(old.len() >= 7, "{sealed:?}");
+    let answers = |root: &Path| {
+        life(async {
+            let node = Node::start(config(root)).await.map_err(|error| error.to_string())?;
+            write(&node, 10..12).await;
+            let view = node.read().await.map_err(|error| error.to_string())?;
+            let answers: Vec<_> =
+                (0..14).map(|i| view.reader.get(&format!("key:{i}"), view.now_ms)).collect();
+            write(&node, 12..14).await;
+            node.shutdown().await.map_err(|error| error.to_string())?;
+            Ok::<_, String>(answers)
+        })
+    };
+    let first = answers(restore(&good).path()).unwrap();
+    let second = {
+        let root = restore(&good);
+        answers(root.path()).unwrap();
+        answers(root.path()).unwrap()
+    };
+    assert!(first[10] != first[12] && first != second, "{first:?} {second:?}");
+    for name in old {
+        for at in (600..good[name].len()).step_by(700) {
+            let mut bad = good.clone();
+            bad.get_mut(name).unwrap()[at] ^= 1;
+            let root = restore(&bad);
+            assert_eq!(answers(root.path()).as_ref(), Ok(&first), "{} at {at}", name.display());
+            assert_eq!(answers(root.path()).as_ref(), Ok(&second), "{} at {at}, again", name.display());
+            assert_eq!(fs::read(root.path().join(name)).unwrap(), bad[name], "the evidence stays");
+        }
+    }
+    // The newest one is read, and refused.
+    let mut bad = good.clone();
+    bad.get_mut(newest).unwrap()[600] ^= 1;
+    let row = Row {
+        what: "the newest finished segment".into(),
+        files: bad,
+        expected: RefusedAt(
+            "ENG-007",
+            newest.file_name().unwrap().to_str().unwrap().to_owned().leak(),
+            512..=512,
+        ),
+    };
+    assert_eq!(check(&row), Vec::<String>::new());
 }

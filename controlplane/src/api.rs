@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::LazyLock;
 
 use axum::Router;
 use axum::body::Body;
@@ -131,6 +132,17 @@ operations! {
         POST "/v1/storage-keys" =>
             rotate_storage_key(RotateStorageKeyRequest) -> RotateStorageKeyResponse = maintenance::rotate_storage_key;
         PUT "/v1/drain" => drain(DrainRequest) -> DrainResponse = maintenance::drain;
+        @stream {
+            type VerifyStorageStream = maintenance::VerifyStream;
+
+            async fn verify_storage(
+                &self,
+                request: GrpcRequest<VerifyStorageRequest>,
+            ) -> Result<GrpcResponse<Self::VerifyStorageStream>, Status> {
+                let origin = origin(&request)?;
+                Ok(GrpcResponse::new(maintenance::verify_storage(origin, self.0.changes(), request.into_inner()).await?))
+            }
+        }
     }
     service BackupService {
         GET "/v1/backups" => list_backups(ListBackupsRequest) -> ListBackupsResponse = backup::list;
@@ -223,6 +235,40 @@ pub(crate) fn audience(path: &str) -> Audience {
     }
 }
 
+/// What a path is a case of, without what its client put in; empty for one that is not in the table.
+pub(crate) fn route(path: &str) -> &'static str {
+    static ROUTES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let rpcs = table().into_iter().flat_map(|operation| {
+            let rpc = operation.request.trim_end_matches("Request");
+            [format!("/vaylix.admin.v1.{}/{rpc}", operation.service), operation.path.to_owned()]
+        });
+        let others = ["/metrics", "/v1/openapi.json", "/v1/backups/{name}/content"];
+        rpcs.chain(others.map(str::to_owned)).collect()
+    });
+    let is_case = |route: &&String| {
+        let (mut parts, mut given) = (route.split('/'), path.split('/'));
+        parts.by_ref().zip(given.by_ref()).all(|(part, given)| part.starts_with('{') || part == given)
+            && route.split('/').count() == path.split('/').count()
+    };
+    // A name may be what another route has there: what has no names comes first.
+    let exact = ROUTES.iter().find(|route| *route == path);
+    exact.or_else(|| ROUTES.iter().find(is_case)).map_or("", String::as_str)
+}
+
+/// The method of a request among those that are known.
+pub(crate) fn method_name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "PATCH" => "PATCH",
+        _ => "_OTHER",
+    }
+}
+
 /// Whether what is done at this path may take long: a new member has to catch up, an old one hands its office over.
 pub(crate) fn is_long(path: &str) -> bool {
     const METHODS: [&str; 10] = [
@@ -277,37 +323,21 @@ pub(crate) fn router(scope: Scope, stage: &Stage) -> Router {
 }
 
 fn grpc(stage: &Stage) -> Router {
-    let api = || Api(stage.clone());
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     let bounded = BODY_BYTES_MAX;
     let mut routes =
-        Routes::new(HealthServer::new(health::Service(stage.clone())).max_decoding_message_size(bounded))
-            .add_service(
-                ClusterServiceServer::new(api())
+        Routes::new(HealthServer::new(health::Service(stage.clone())).max_decoding_message_size(bounded));
+    macro_rules! offer {
+        ($($Server:ident)+) => {
+            $(routes = routes.add_service(
+                $Server::new(Api(stage.clone()))
                     .max_decoding_message_size(bounded)
                     .max_encoding_message_size(ANSWER_BYTES_MAX),
-            )
-            .add_service(
-                MaintenanceServiceServer::new(api())
-                    .max_decoding_message_size(bounded)
-                    .max_encoding_message_size(ANSWER_BYTES_MAX),
-            )
-            .add_service(
-                BackupServiceServer::new(api())
-                    .max_decoding_message_size(bounded)
-                    .max_encoding_message_size(ANSWER_BYTES_MAX),
-            )
-            .add_service(
-                AuditServiceServer::new(api())
-                    .max_decoding_message_size(bounded)
-                    .max_encoding_message_size(ANSWER_BYTES_MAX),
-            )
-            .add_service(
-                AccessServiceServer::new(api())
-                    .max_decoding_message_size(bounded)
-                    .max_encoding_message_size(ANSWER_BYTES_MAX),
-            );
+            );)+
+        };
+    }
+    offer!(ClusterServiceServer MaintenanceServiceServer BackupServiceServer AuditServiceServer AccessServiceServer);
     let built = "the descriptors were encoded by the same build";
     routes = routes.add_service(reflection().build_v1().expect(built).max_decoding_message_size(bounded));
     routes =
@@ -339,6 +369,7 @@ async fn watch_status(
         let caller = caller.clone();
         Box::pin(async move {
             let mut caller = caller.lock().await;
+            caller.check_token()?;
             let overview = cluster::overview(&mut caller).await?;
             Ok(Seen(WatchStatusResponse {
                 header: caller.header(),
@@ -446,7 +477,12 @@ async fn read<Q: DeserializeOwned>(
                 }
             }
             "validateOnly" => {
-                let is_so = value.is_empty() || value == "true";
+                let is_so = match value.as_str() {
+                    "" | "true" => true,
+                    "false" => false,
+                    // Taken for no, it would carry out what was only to be looked at.
+                    _ => return Err(Fault::field("validateOnly", "it is true or false")),
+                };
                 fields.insert(name, Value::Bool(is_so));
             }
             "expectedConfigVersion" => {
@@ -508,7 +544,9 @@ fn parameters(query: Option<&str>) -> Result<BTreeMap<String, String>, Fault> {
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value).ok_or_else(|| Fault::field("query", "it is not percent-encoded UTF-8"))?;
-        parameters.insert(name.to_owned(), value);
+        if parameters.insert(name.to_owned(), value).is_some() {
+            return Err(Fault::field("query", format!("the parameter {name:?} is there twice")));
+        }
     }
     Ok(parameters)
 }
@@ -569,6 +607,24 @@ fn openapi_document() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_say_nothing_of_what_clients_put_in() {
+        let rpc = "/vaylix.admin.v1.ClusterService/GetStatus";
+        assert_eq!(route(rpc), rpc);
+        assert_eq!(route("/v1/cluster/members/secret"), "/v1/cluster/members/{name}");
+        assert_eq!(route("/v1/backups/secret/verify"), "/v1/backups/{name}/verify");
+        assert_eq!(route("/v1/backups"), "/v1/backups");
+        for path in [
+            "",
+            "/",
+            "/v1/secret",
+            "/v1/backups/secret/verify/more",
+            "/vaylix.admin.v1.ClusterService/Secret",
+        ] {
+            assert_eq!(route(path), "", "{path}");
+        }
+    }
 
     #[test]
     fn what_is_asked_with_get_is_named_so_that_it_changes_nothing() {

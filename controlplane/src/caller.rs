@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use tracing::Span;
 use uuid::Uuid;
 use vaylix_access::{
     Admission, Admitted, AdmittedTask, Answer, Door, Outcome, Standing, Task, Ticket, Token, Visitor, Vitals,
@@ -17,6 +20,7 @@ use vaylix_proto::{Code, Command, Reply};
 
 use crate::caps::AUTHORIZATION_BYTES_MAX;
 use crate::fault::Fault;
+use crate::listener::{Guest, Shown};
 use crate::stage::Stage;
 
 /// Where a request comes from and what it brings to prove who it is from. Put on every request before its handler.
@@ -26,6 +30,8 @@ pub(crate) struct Origin {
     pub(crate) peer: SocketAddr,
     pub(crate) connection_id: u64,
     pub(crate) request_id: Uuid,
+    /// Of the request; disabled if nobody follows it.
+    span: Span,
     proof: Proof,
     /// Whether the connection is encrypted.
     is_encrypted: bool,
@@ -37,6 +43,7 @@ enum Proof {
     Nothing,
     Password { user: String, password: String },
     Token(String),
+    Certificate(Arc<Shown>),
     Unreadable,
 }
 
@@ -61,22 +68,21 @@ impl Proof {
 }
 
 impl Origin {
-    pub(crate) fn new(
-        stage: Stage,
-        peer: SocketAddr,
-        connection_id: u64,
-        request_id: Uuid,
-        headers: &HeaderMap,
-        is_encrypted: bool,
-    ) -> Self {
-        Self { stage, peer, connection_id, request_id, proof: Proof::of(headers), is_encrypted }
+    pub(crate) fn new(stage: Stage, guest: Guest, request_id: Uuid, span: Span, headers: &HeaderMap) -> Self {
+        let Guest { peer, id: connection_id, is_encrypted, shown, .. } = guest;
+        // The header decides alone: what it proves, or fails to prove, is never mixed with a certificate.
+        let proof = match (Proof::of(headers), shown) {
+            (Proof::Nothing, Some(shown)) => Proof::Certificate(shown),
+            (proof, _) => proof,
+        };
+        Self { stage, peer, connection_id, request_id, span, proof, is_encrypted }
     }
 
     /// Whoever the request proves to be from; nobody without a proof.
     ///
     /// # Errors
-    /// `SRV-005` before the server is ready, `SRV-007` for a proof that cannot be read or a token that is not in force,
-    /// `SRV-008` and `SRV-031` as AUTH refuses.
+    /// `SRV-005` before the server is ready, `SRV-007` for a proof that cannot be read, a token that is not in force or a
+    /// certificate that names nobody, `SRV-008` and `SRV-031` as AUTH refuses.
     pub(crate) async fn identify(&self) -> Result<Caller, Fault> {
         let door = self.stage.door().ok_or_else(Fault::starting)?;
         match &self.proof {
@@ -90,11 +96,27 @@ impl Origin {
                 caller.log_in(user, password).await?;
                 Ok(caller)
             }
+            Proof::Certificate(shown) => self.identify_by(&door, shown).await,
             Proof::Unreadable => Err(Fault::new(
                 Code::AuthenticationRequired,
                 "client authentication is required: the authorization header is neither Basic nor Bearer",
             )),
         }
+    }
+
+    async fn identify_by(&self, door: &Door, shown: &Shown) -> Result<Caller, Fault> {
+        let Some(user) = &shown.user else {
+            return Err(Fault::new(
+                Code::AuthenticationRequired,
+                "client authentication is required: the client certificate names no user, or more than one",
+            ));
+        };
+        let is_new = !shown.is_known.load(Ordering::Acquire);
+        let named = (user.as_str(), shown.fingerprint.as_str());
+        let id = self.request_id.into_bytes();
+        let visitor = door.arrival_with_certificate(self.connection_id, self.peer, id, named, is_new).await?;
+        shown.is_known.store(true, Ordering::Release);
+        Ok(self.caller(door, visitor))
     }
 
     /// Nobody yet, whatever the request brings.
@@ -115,12 +137,18 @@ impl Origin {
     pub(crate) fn token(&self) -> Option<&str> {
         match &self.proof {
             Proof::Token(token) => Some(token),
-            Proof::Nothing | Proof::Password { .. } | Proof::Unreadable => None,
+            Proof::Nothing | Proof::Password { .. } | Proof::Certificate(_) | Proof::Unreadable => None,
         }
     }
 
     fn caller(&self, door: &Door, visitor: Visitor) -> Caller {
-        Caller { door: door.clone(), visitor, request_id: self.request_id }
+        Caller {
+            door: door.clone(),
+            visitor,
+            token: self.token().map(str::to_owned),
+            request_id: self.request_id,
+            span: self.span.clone(),
+        }
     }
 }
 
@@ -128,7 +156,10 @@ impl Origin {
 pub(crate) struct Caller {
     door: Door,
     visitor: Visitor,
+    /// What it was let in by, if by a token.
+    token: Option<String>,
     request_id: Uuid,
+    span: Span,
 }
 
 impl Caller {
@@ -190,7 +221,9 @@ impl Caller {
     pub(crate) async fn admit_task(&mut self, task: Task) -> Result<AdmittedTask, Fault> {
         let ticket = self.visitor.task_ticket(self.request_id.into_bytes(), &task, Instant::now()).await;
         let admitted = match ticket {
-            ControlFlow::Continue(ticket) => self.door.admit_task(&mut self.visitor, task, ticket),
+            ControlFlow::Continue(ticket) => {
+                self.door.admit_task(&mut self.visitor, task, ticket.within(self.span.clone()))
+            }
             ControlFlow::Break(answer) => Err(Box::new(answer)),
         };
         match admitted {
@@ -211,12 +244,25 @@ impl Caller {
         }
     }
 
-    /// Whether the right to a task that was let in still holds.
+    /// Whether the right to a task that was let in still holds, and the token too, if it was let in by one: what was opened
+    /// with it ends with it.
     ///
     /// # Errors
     /// As the door would refuse now.
     pub(crate) fn check_right(&mut self, task: &Task) -> Result<(), Fault> {
+        self.check_token()?;
         Ok(self.door.check_right(&mut self.visitor, task)?)
+    }
+
+    /// Whether the token is still in force, if there was one.
+    ///
+    /// # Errors
+    /// `SRV-007` when it is not.
+    pub(crate) fn check_token(&self) -> Result<(), Fault> {
+        match &self.token {
+            Some(token) => Ok(self.door.check_token(token)?),
+            None => Ok(()),
+        }
     }
 
     /// The header of an answer, as things are now.
@@ -232,10 +278,10 @@ impl Caller {
     async fn ticket(&self, command: &Command) -> Result<Ticket, Fault> {
         let (id, opcode, now) = (self.request_id.into_bytes(), Some(command.opcode()), Instant::now());
         if let Some(ticket) = self.visitor.ticket(id, opcode, now) {
-            return Ok(ticket);
+            return Ok(ticket.within(self.span.clone()));
         }
         match self.visitor.wait_for_ticket(id, opcode, now).await {
-            ControlFlow::Continue(ticket) => Ok(ticket),
+            ControlFlow::Continue(ticket) => Ok(ticket.within(self.span.clone())),
             ControlFlow::Break(answer) => Err(given(answer)),
         }
     }

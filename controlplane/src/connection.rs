@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use vaylix_tls::Current;
+use vaylix_tls::{Current, UserRule};
 
 use crate::caps::{
     CONNECTION_WINDOW_BYTES, GREETING_TIME_MAX, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, HEAD_TIME_MAX,
@@ -30,7 +30,7 @@ use crate::caps::{
     SEND_BUFFER_BYTES, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, WRITE_STALL_MAX,
 };
 use crate::frame::{Frame, Place};
-use crate::listener::Guest;
+use crate::listener::{Guest, Shown};
 use crate::patient::Patient;
 
 /// What a connection is doing.
@@ -128,24 +128,29 @@ impl Drop for InProgress {
 /// Attends to one connection until it is closed.
 pub(crate) async fn attend(
     stream: TcpStream,
-    guest: Guest,
+    mut guest: Guest,
     activity: &Arc<Activity>,
     frame: Arc<Frame>,
-    tls: Option<Current>,
+    tls: Option<(Current, Option<UserRule>)>,
     closing: watch::Receiver<bool>,
 ) {
-    let Some(tls) = tls else {
+    let Some((tls, user_rule)) = tls else {
         return converse(stream, guest, activity, frame, closing).await;
     };
     let acceptor = TlsAcceptor::from(Arc::clone(tls.borrow().http_config()));
+    let peer = guest.peer;
     match timeout(GREETING_TIME_MAX, Box::pin(acceptor.accept(stream))).await {
-        Ok(Ok(stream)) => Box::pin(converse(stream, guest, activity, frame, closing)).await,
-        Ok(Err(error)) => {
-            tracing::debug!(target: "admin.tls", peer = %guest.peer, %error, "TLS handshake failed");
+        Ok(Ok(stream)) => {
+            let (_, session) = stream.get_ref();
+            let certificate = session.peer_certificates().and_then(<[_]>::first);
+            guest.shown = user_rule.zip(certificate).map(|(rule, certificate)| {
+                let (user, fingerprint) = (rule.user_of(certificate), vaylix_tls::fingerprint(certificate));
+                Arc::new(Shown { user, fingerprint, is_known: AtomicBool::new(false) })
+            });
+            Box::pin(converse(stream, guest, activity, frame, closing)).await;
         }
-        Err(_elapsed) => {
-            tracing::debug!(target: "admin.tls", peer = %guest.peer, "TLS handshake not finished in time");
-        }
+        Ok(Err(error)) => frame.handshake_failed(peer, &error),
+        Err(_elapsed) => frame.handshake_failed(peer, &"not finished in time"),
     }
 }
 
@@ -156,11 +161,13 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     frame: Arc<Frame>,
     mut closing: watch::Receiver<bool>,
 ) {
+    let peer = guest.peer;
     let service = service_fn({
         let activity = Arc::clone(activity);
+        let guest = guest.clone();
         move |request: http::Request<hyper::body::Incoming>| {
             let in_progress = activity.begin();
-            let frame = Arc::clone(&frame);
+            let (frame, guest) = (Arc::clone(&frame), guest.clone());
             async move {
                 let (response, place) = frame.handle(request.map(Body::new), guest).await;
                 let counted = response.map(|body| Counted { body, _in_progress: in_progress, _place: place });
@@ -189,7 +196,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(target: "admin.connection", peer = %guest.peer, %error, "connection failed");
+        tracing::debug!(target: "admin.connection", %peer, %error, "connection failed");
     }
 }
 

@@ -51,12 +51,25 @@ impl Fault {
         Self { field: Some(field), ..Self::new(Code::InvalidArguments, message) }
     }
 
+    /// A page of another site has a browser ask for it.
+    pub(crate) fn foreign() -> Self {
+        Self::new(
+            Code::PermissionDenied,
+            "permission denied: a page of another site had the browser send this (Origin, Sec-Fetch-Site)",
+        )
+    }
+
     /// The server is not ready for it yet.
     pub(crate) fn starting() -> Self {
         Self::new(
             Code::EngineWorkerClosed,
             "engine worker is unavailable: the server is starting; see /startupz",
         )
+    }
+
+    /// The server has been told to stop: what would go on for ever ends.
+    pub(crate) fn stopping() -> Self {
+        Self::new(Code::EngineWorkerClosed, "engine worker is unavailable: the server is stopping")
     }
 
     /// Too much is in progress.

@@ -1,6 +1,7 @@
 //! What happens to every request before and after its handler: an id, a place among those in progress, a bound on its body,
 //! a time limit, a line for those who trace, a figure for those who count.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use http_body_util::Limited;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt as _;
-use tracing::Instrument as _;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
+use vaylix_access::Metric;
+use vaylix_proto::Code;
+use vaylix_telemetry::Trace;
 
 use crate::api::{self, Audience};
 use crate::caller::Origin;
@@ -45,6 +50,15 @@ impl Frame {
         Self { stage, router, places: places(), open_places: places() }
     }
 
+    /// Counts and tells of a TLS handshake that failed, as the data plane does.
+    pub(crate) fn handshake_failed(&self, peer: SocketAddr, reason: &dyn std::fmt::Display) {
+        if let Some(door) = self.stage.door() {
+            door.counters().increment(Metric::TlsHandshakeFailures);
+        }
+        let code = Code::TlsHandshakeFailure;
+        tracing::warn!(target: "admin.tls", %peer, %code, "TLS handshake failed: {reason}");
+    }
+
     /// Answers a request. Its place is taken until what comes with the answer is dropped.
     pub(crate) async fn handle(&self, request: Request<Body>, guest: Guest) -> (Response, Place) {
         let begun = Instant::now();
@@ -54,7 +68,12 @@ impl Frame {
             target: "admin.request", "request", request_id = %shown_id, peer = %guest.peer,
             method = %request.method(), path = request.uri().path()
         );
-        let (mut response, place) = self.pass(request, guest, id, surface).instrument(span.clone()).await;
+        let followed = request_span(&request, surface, &guest);
+        let (mut response, place) =
+            self.pass(request, guest, id, surface, &followed).instrument(span.clone()).await;
+        if !followed.is_disabled() {
+            end(&followed, &response);
+        }
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::from_str(&shown_id) {
             headers.insert(REQUEST_ID, value);
@@ -75,6 +94,7 @@ impl Frame {
         guest: Guest,
         id: Uuid,
         surface: Surface,
+        followed: &Span,
     ) -> (Response, Place) {
         let refuse = |fault: Fault| match surface {
             Surface::Grpc => fault.into_grpc(),
@@ -94,10 +114,12 @@ impl Frame {
         if !is_upload && announced_len(request.headers()).is_some_and(|len| len > BODY_BYTES_MAX as u64) {
             return (refuse(Fault::too_large(BODY_BYTES_MAX)), place);
         }
+        if surface == Surface::Http && comes_from_elsewhere(&request) {
+            return (refuse(Fault::foreign()), place);
+        }
         let time_max = time_max(&request);
         let (mut parts, body) = request.into_parts();
-        let origin =
-            Origin::new(self.stage.clone(), guest.peer, guest.id, id, &parts.headers, guest.is_encrypted);
+        let origin = Origin::new(self.stage.clone(), guest, id, followed.clone(), &parts.headers);
         // From here on nobody has a use for it, and logs must not have it.
         parts.headers.remove(header::AUTHORIZATION);
         parts.extensions.insert(origin);
@@ -110,6 +132,57 @@ impl Frame {
             Err(_elapsed) => (refuse(Fault::too_late()), place),
         }
     }
+}
+
+/// Whether a browser says that a page of somebody else has it send this request, which would change something. A browser
+/// brings certificates to such requests without being asked, and where nobody has to log in it needs nothing at all.
+fn comes_from_elsewhere(request: &Request<Body>) -> bool {
+    if request.method().is_safe() {
+        return false;
+    }
+    let text = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(site) = text("sec-fetch-site") {
+        return !["same-origin", "none"].contains(&site);
+    }
+    let host = text("host").or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
+    text("origin").is_some_and(|origin| {
+        let origin = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        origin.is_none() || origin != host
+    })
+}
+
+/// The span of a request, if somebody follows requests: in the trace of its client, with a link to its connection. Probes are
+/// asked all the time and have none.
+fn request_span(request: &Request<Body>, surface: Surface, guest: &Guest) -> Span {
+    if surface == Surface::Probe {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        target: vaylix_telemetry::REQUEST, parent: None, "request", otel.kind = "server",
+        surface = surface.name(), http.request.method = api::method_name(request.method()),
+        http.route = api::route(request.uri().path()), http.response.status_code = Empty,
+        error.r#type = Empty, otel.status_code = Empty
+    );
+    if !span.is_disabled() {
+        vaylix_telemetry::join(&span, Trace::of_headers(request.headers()));
+        span.follows_from(&guest.span);
+    }
+    span
+}
+
+/// Says in the span of a request how it was answered. Of a stream that is its beginning.
+fn end(span: &Span, response: &Response) {
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    let grpc_status = response.headers().get("grpc-status").and_then(|status| status.to_str().ok());
+    let grpc_failure = grpc_status.filter(|status| *status != "0");
+    if let Some(failure) = grpc_failure {
+        span.record("error.type", failure);
+    }
+    if grpc_failure.is_some() || status.is_server_error() || status.is_client_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    vaylix_telemetry::finish(span);
 }
 
 /// The id of a request, as the door takes it and as it is shown: the client's own, if that can be shown, or a new one.

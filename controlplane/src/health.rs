@@ -13,6 +13,7 @@ use vaylix_admin_proto::health::{
 };
 
 use crate::caps::WATCH_EVERY;
+use crate::fault::Fault;
 use crate::stage::{Changes, Stage};
 
 /// The services that have a state, in the order of the documentation.
@@ -83,7 +84,7 @@ impl Health for Service {
 pub(crate) type Look<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 
 /// What `look` sees now, and again whenever it sees something else. Looks every so often, and at once when the stage changes.
-/// Ends with the first failure.
+/// Ends with the first failure, and with `SRV-005` behind the last look when the server stops.
 pub(crate) fn watch<T, R>(
     changes: Changes,
     every: Duration,
@@ -108,6 +109,7 @@ async fn follow<T: PartialEq, R>(
 ) {
     let mut last = None;
     loop {
+        let is_last = changes.are_over();
         match look().await {
             Ok(seen) if last.as_ref() != Some(&seen) => {
                 if sender.send(Ok(render(&seen))).await.is_err() {
@@ -121,6 +123,10 @@ async fn follow<T: PartialEq, R>(
                 drop(sender.send(Err(status)).await);
                 return;
             }
+        }
+        if is_last {
+            drop(sender.send(Err(Fault::stopping().into())).await);
+            return;
         }
         tokio::select! {
             () = sender.closed() => return,

@@ -8,13 +8,15 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Span;
 use vaylix_proto::Code;
-use vaylix_tls::Current;
+use vaylix_tls::{Current, UserRule};
 
 use crate::api;
 use crate::caps::{ACCEPT_PAUSE, CONNECTION_ID_BASE, CONNECTIONS_MAX, SHUTDOWN_GRACE};
@@ -87,6 +89,8 @@ pub struct Settings {
     pub scope: Scope,
     /// The certificate, when it speaks TLS.
     pub tls: Option<Current>,
+    /// Which user the certificate of a client stands for; none where it stands for nobody.
+    pub user_rule: Option<UserRule>,
 }
 
 /// A bound socket with what will be served on it.
@@ -135,10 +139,16 @@ impl Server {
                         };
                         tasks.spawn(take_in(
                             stream,
-                            Guest { peer, id: next_id, is_encrypted: settings.tls.is_some() },
+                            Guest {
+                                peer,
+                                id: next_id,
+                                is_encrypted: settings.tls.is_some(),
+                                shown: None,
+                                span: connection_span(next_id, peer),
+                            },
                             place,
                             Arc::clone(&frame),
-                            settings.tls.clone(),
+                            settings.tls.clone().map(|tls| (tls, settings.user_rule)),
                             closing.subscribe(),
                         ));
                     }
@@ -161,12 +171,30 @@ impl Server {
 }
 
 /// Who is on the other side of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Guest {
     pub(crate) peer: SocketAddr,
     pub(crate) id: u64,
     /// Whether TLS is spoken.
     pub(crate) is_encrypted: bool,
+    /// The certificate that was shown and verified, where it stands for a user.
+    pub(crate) shown: Option<Arc<Shown>>,
+    /// Of the connection; disabled if nobody follows connections.
+    pub(crate) span: Span,
+}
+
+fn connection_span(connection_id: u64, peer: SocketAddr) -> Span {
+    tracing::info_span!(target: vaylix_telemetry::CONNECTION, parent: None, "connection", connection_id, %peer)
+}
+
+/// A client's certificate, verified.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// Whom it names by the rule in force.
+    pub(crate) user: Option<String>,
+    pub(crate) fingerprint: String,
+    /// Whether it has been written down that this connection acts as that user.
+    pub(crate) is_known: AtomicBool,
 }
 
 async fn take_in(
@@ -174,7 +202,7 @@ async fn take_in(
     guest: Guest,
     place: Place,
     frame: Arc<Frame>,
-    tls: Option<Current>,
+    tls: Option<(Current, Option<UserRule>)>,
     closing: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {

@@ -1,6 +1,6 @@
 //! `/metrics`: the text of METRICS PROM, whose names are a contract, and behind it what only this page tells.
 //!
-//! Names of the second part carry their unit. Labels come from closed lists, but for `member`, of which there are as many as
+//! Names of the second part carry their unit, or what is counted. Labels come from closed lists, but for `member`, of which there are as many as
 //! the cluster has members.
 
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{Request, header};
 use parking_lot::Mutex;
-use vaylix_access::{Durations, Figures, Role};
+use vaylix_access::{Durations, Figures, Role, Sizes};
 
 use crate::probes;
 
@@ -36,7 +36,7 @@ impl Surface {
         }
     }
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",
@@ -73,6 +73,8 @@ pub(crate) fn page(figures: &Figures, traffic: &Traffic) -> String {
     let mut page = Page(figures.contract.clone());
     page.0.push('\n');
     node(&mut page, figures);
+    requests(&mut page, figures);
+    batches(&mut page, figures);
     members(&mut page, figures);
     storage(&mut page, figures);
     let counted = traffic.0.lock();
@@ -92,7 +94,7 @@ pub(crate) fn page(figures: &Figures, traffic: &Traffic) -> String {
     );
     for surface in Surface::ALL {
         let label = format!("surface=\"{}\"", surface.name());
-        page.histogram("vaylix_admin_request_duration_seconds", &label, &counted[surface as usize].durations);
+        page.durations("vaylix_admin_request_duration_seconds", &label, &counted[surface as usize].durations);
     }
     page.0
 }
@@ -118,6 +120,28 @@ fn node(page: &mut Page, figures: &Figures) {
     }
 }
 
+/// What clients wait for.
+fn requests(page: &mut Page, figures: &Figures) {
+    const NAME: &str = "vaylix_request_duration_seconds";
+    page.family(NAME, "histogram", "How long requests took until their answers were known, by their class.");
+    for times in &figures.requests {
+        page.durations(NAME, &format!("class=\"{}\"", times.class.name()), &times.durations);
+    }
+}
+
+/// How writes get into the state. Elsewhere than on a leader nothing is counted.
+fn batches(page: &mut Page, figures: &Figures) {
+    let batches = &figures.overview.status.batches;
+    page.family("vaylix_proposal_commands", "histogram", "Commands in each batch that was proposed.");
+    page.sizes("vaylix_proposal_commands", &batches.sizes);
+    page.family(
+        "vaylix_proposal_apply_duration_seconds",
+        "histogram",
+        "How long batches took from being proposed until they were on a majority and applied.",
+    );
+    page.durations("vaylix_proposal_apply_duration_seconds", "", &batches.until_applied);
+}
+
 /// What a leader knows of the other members; elsewhere nothing.
 fn members(page: &mut Page, figures: &Figures) {
     let overview = &figures.overview;
@@ -139,13 +163,30 @@ fn members(page: &mut Page, figures: &Figures) {
             page.sample("vaylix_peer_silence_seconds", &label, seconds(silence));
         }
     }
+    page.family(
+        "vaylix_peer_append_duration_seconds",
+        "histogram",
+        "How long members took to take log entries, the syncs of their disks included.",
+    );
+    let calls = status.cluster.as_ref().map(|cluster| cluster.calls).unwrap_or_default();
+    page.durations("vaylix_peer_append_duration_seconds", "", &calls.append_times);
 }
 
 fn storage(page: &mut Page, figures: &Figures) {
     let overview = &figures.overview;
     let (status, wal) = (&overview.status, &overview.status.wal);
     page.family("vaylix_wal_sync_duration_seconds", "histogram", "How long syncs of the log took.");
-    page.histogram("vaylix_wal_sync_duration_seconds", "", &wal.syncs);
+    page.durations("vaylix_wal_sync_duration_seconds", "", &wal.syncs);
+    page.family("vaylix_wal_write_records", "histogram", "Records in each write to the log.");
+    page.sizes("vaylix_wal_write_records", &wal.frame_records);
+    page.family("vaylix_snapshot_duration_seconds", "histogram", "How long the writing of snapshots took.");
+    page.durations("vaylix_snapshot_duration_seconds", "", &status.snapshots.durations);
+    page.family(
+        "vaylix_snapshot_written_bytes_total",
+        "counter",
+        "Bytes of all snapshots written since the start.",
+    );
+    page.sample("vaylix_snapshot_written_bytes_total", "", status.snapshots.bytes);
     for (name, help, value) in [
         ("vaylix_wal_size_bytes", "Size of the log on disk.", wal.size_bytes),
         ("vaylix_wal_segments", "Segments of the log on disk.", wal.segment_count as u64),
@@ -167,12 +208,24 @@ fn storage(page: &mut Page, figures: &Figures) {
         ),
         ("vaylix_snapshot_failures", "Snapshots that failed since the start.", status.snapshots.failed),
         (
+            "vaylix_storage_findings",
+            "What the last verification of the disk found damaged, missing or in the wrong place; 0 before one.",
+            overview.last_verification.map_or(0, |verified| verified.findings),
+        ),
+        (
             "vaylix_storage_key_age_seconds",
             "Age of the storage key in use.",
             overview.now_ms.saturating_sub(status.keys.active_created_ms) / 1000,
         ),
     ] {
         page.gauge(name, help, value);
+    }
+    if let Some(verified) = overview.last_verification {
+        page.gauge(
+            "vaylix_storage_verified_timestamp_seconds",
+            "When what is on disk was last verified to the end, since 1970.",
+            seconds(Duration::from_millis(verified.ended_at_ms)),
+        );
     }
     if let Some(snapshot) = status.snapshot {
         let taken = Duration::from_millis(snapshot.taken_ms);
@@ -201,16 +254,35 @@ impl Page {
         self.sample(name, "", value);
     }
 
-    fn histogram(&mut self, name: &str, label: &str, durations: &Durations) {
+    fn durations(&mut self, name: &str, label: &str, durations: &Durations) {
+        let in_seconds = |us| seconds(Duration::from_micros(us));
+        let buckets = durations.cumulative().map(|(bound, count)| (bound.map(in_seconds), count));
+        self.histogram(name, label, buckets, &in_seconds(durations.sum_us()));
+    }
+
+    fn sizes(&mut self, name: &str, sizes: &Sizes) {
+        let buckets = sizes.cumulative().map(|(bound, count)| (bound.map(|bound| bound.to_string()), count));
+        self.histogram(name, "", buckets, &sizes.sum().to_string());
+    }
+
+    /// The last bucket has no bound: it counts all.
+    fn histogram(
+        &mut self,
+        name: &str,
+        label: &str,
+        buckets: impl Iterator<Item = (Option<String>, u64)>,
+        sum: &str,
+    ) {
         let comma = if label.is_empty() { "" } else { "," };
-        for (bound, count) in durations.cumulative() {
-            let bound = bound.map_or_else(|| "+Inf".to_owned(), |us| seconds(Duration::from_micros(us)));
+        let mut all = 0;
+        for (bound, count) in buckets {
+            let bound = bound.as_deref().unwrap_or("+Inf");
             self.line(format_args!("{name}_bucket{{{label}{comma}le=\"{bound}\"}} {count}"));
+            all = count;
         }
         let label = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
-        let sum = seconds(Duration::from_micros(durations.sum_us()));
         self.line(format_args!("{name}_sum{label} {sum}"));
-        self.line(format_args!("{name}_count{label} {}", durations.len()));
+        self.line(format_args!("{name}_count{label} {all}"));
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
@@ -246,7 +318,7 @@ mod tests {
         let mut durations = Durations::default();
         durations.count(Duration::from_millis(3));
         let mut page = Page(String::new());
-        page.histogram("x_seconds", "surface=\"grpc\"", &durations);
+        page.durations("x_seconds", "surface=\"grpc\"", &durations);
         let lines: Vec<_> = page.0.lines().collect();
         assert_eq!(lines[0], "x_seconds_bucket{surface=\"grpc\",le=\"0.0001\"} 0");
         assert_eq!(lines[5], "x_seconds_bucket{surface=\"grpc\",le=\"0.005\"} 1");
@@ -254,6 +326,24 @@ mod tests {
         assert_eq!(
             &lines[17..],
             ["x_seconds_sum{surface=\"grpc\"} 0.003", "x_seconds_count{surface=\"grpc\"} 1"]
+        );
+    }
+
+    #[test]
+    fn sizes_are_whole_numbers() {
+        let mut sizes = Sizes::default();
+        sizes.count(3);
+        sizes.count(5000);
+        let mut page = Page(String::new());
+        page.sizes("x_records", &sizes);
+        let lines: Vec<_> = page.0.lines().collect();
+        assert_eq!(
+            lines[..3],
+            ["x_records_bucket{le=\"1\"} 0", "x_records_bucket{le=\"2\"} 0", "x_records_bucket{le=\"4\"} 1"]
+        );
+        assert_eq!(
+            lines[13..],
+            ["x_records_bucket{le=\"+Inf\"} 2", "x_records_sum 5003", "x_records_count 2"]
         );
     }
 

@@ -83,7 +83,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
 
@@ -98,22 +100,24 @@ mod tests {
         assert!(begun.elapsed() >= stall_max);
     }
 
+    /// Tries to write once; until when the other side may take its time, if it does not take it at once.
+    fn try_write(patient: &mut Patient<DuplexStream>) -> Result<usize, Instant> {
+        match Pin::new(&mut *patient).poll_write(&mut Context::from_waker(Waker::noop()), &[7; 16]) {
+            Poll::Ready(written) => Ok(written.unwrap()),
+            Poll::Pending => Err(patient.waiting.as_ref().unwrap().deadline()),
+        }
+    }
+
     #[tokio::test]
     async fn who_reads_slowly_is_waited_for() {
         let (here, mut there) = tokio::io::duplex(16);
-        let mut patient = Patient::new(here, Duration::from_secs(2));
-        let reader = tokio::spawn(async move {
-            let mut read = Vec::new();
-            // Longer than the patience altogether, but each part comes in time.
-            for _ in 0..5 {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                let mut part = [0; 16];
-                there.read_exact(&mut part).await.unwrap();
-                read.extend(part);
-            }
-            read
-        });
-        patient.write_all(&[7; 80]).await.unwrap();
-        assert_eq!(reader.await.unwrap(), [7; 80]);
+        let mut patient = Patient::new(here, Duration::from_secs(3600));
+        assert_eq!(try_write(&mut patient), Ok(16));
+        let first = try_write(&mut patient).unwrap_err();
+        assert_eq!(try_write(&mut patient), Err(first), "the clock runs on while nothing is read");
+        there.read_exact(&mut [0; 16]).await.unwrap();
+        assert_eq!(try_write(&mut patient), Ok(16));
+        assert!(patient.waiting.is_none(), "progress stops the clock");
+        assert!(try_write(&mut patient).unwrap_err() > first, "the next wait has all the time again");
     }
 }

@@ -106,6 +106,19 @@ impl Stage {
 pub(crate) struct Changes(watch::Receiver<At>);
 
 impl Changes {
+    /// Whether the server has been told to stop.
+    pub(crate) fn are_over(&self) -> bool {
+        matches!(&*self.0.borrow(), At::Stopping(_))
+    }
+
+    /// Returns when the server has been told to stop.
+    pub(crate) async fn over(&mut self) {
+        if self.0.wait_for(|at| matches!(at, At::Stopping(_))).await.is_err() {
+            // The stage is gone with the server.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Returns at the next change.
     pub(crate) async fn next(&mut self) {
         if self.0.changed().await.is_err() {

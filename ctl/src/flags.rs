@@ -122,6 +122,9 @@ pub(crate) enum Verb {
     /// Storage keys
     #[command(subcommand)]
     Key(KeyVerb),
+    /// What the node that is asked has on disk
+    #[command(subcommand)]
+    Storage(StorageVerb),
     /// Logical backups in the backup directory of the node that is asked
     #[command(subcommand)]
     Backup(BackupVerb),
@@ -218,6 +221,13 @@ pub(crate) enum LeaderVerb {
 pub(crate) enum KeyVerb {
     /// Has the node that is asked seal what it writes under a new key
     Rotate,
+}
+
+/// What a node has on disk.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageVerb {
+    /// Reads all of it and says what is not as it was written, while the node goes on
+    Verify,
 }
 
 /// Backups.

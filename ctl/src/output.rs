@@ -104,7 +104,9 @@ pub(crate) fn tell(text: &str) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{text}")
 }
 
-/// How far a transfer is, on one line of standard error that is written over and over; silent where nobody looks.
+const BAR_WIDTH: u64 = 30;
+
+/// How far long work is, on one line of standard error that is written over and over; silent where nobody looks.
 pub(crate) struct Progress {
     what: String,
     total: u64,
@@ -120,16 +122,31 @@ impl Progress {
 
     /// So many bytes more.
     pub(crate) fn add(&mut self, bytes: u64) -> io::Result<()> {
-        self.done += bytes;
+        self.reach(self.done + bytes, self.total)
+    }
+
+    /// So many bytes of so many.
+    pub(crate) fn reach(&mut self, done: u64, total: u64) -> io::Result<()> {
+        (self.done, self.total) = (done, total);
         let percent = (self.done.min(self.total) * 100).checked_div(self.total).unwrap_or(100);
         if self.is_seen && self.shown != Some(percent) {
             self.shown = Some(percent);
             let mut screen = io::stderr().lock();
-            write!(screen, "\r{} {percent} %", self.what)?;
+            write!(screen, "\r{} {} {percent:3} %", self.what, bar(percent))?;
             screen.flush()?;
         }
         Ok(())
     }
+
+    /// Leaves its line to something else, and begins anew below that.
+    pub(crate) fn interrupt(&mut self) -> io::Result<()> {
+        if self.shown.take().is_some() { tell("") } else { Ok(()) }
+    }
+}
+
+/// So much of a bar is full.
+fn bar(percent: u64) -> String {
+    (0..BAR_WIDTH).map(|cell| if cell * 100 < percent * BAR_WIDTH { '#' } else { '.' }).collect()
 }
 
 impl Drop for Progress {
@@ -138,5 +155,17 @@ impl Drop for Progress {
             // What comes next begins on a line of its own; without a screen there is no next.
             drop(writeln!(io::stderr().lock()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_full_as_the_work_is_done() {
+        let full = |percent| bar(percent).chars().filter(|cell| *cell == '#').count();
+        assert_eq!([0, 1, 50, 99, 100].map(full), [0, 1, 15, 30, 30]);
+        assert!([0, 33, 100].iter().all(|percent| bar(*percent).len() == 30));
     }
 }

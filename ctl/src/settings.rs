@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
     user: String,
     password: Password,
+    /// Whether anybody said who logs in.
+    names_somebody: bool,
 }
 
 /// How to trust a server and how to prove who we are.
@@ -91,6 +93,7 @@ impl Settings {
             },
         };
 
+        let names_somebody = user.is_some() || password != Password::Unknown;
         let ca_cert = flags.tls_ca_cert.clone().or(named.tls_ca_cert).or(current.tls_ca_cert);
         let cert = flags.tls_cert.clone().or(named.tls_cert).or(current.tls_cert);
         let key = flags.tls_key.clone().or(named.tls_key).or(current.tls_key);
@@ -100,11 +103,17 @@ impl Settings {
             timeout: flags.timeout.map(Duration::from_secs),
             user: user.unwrap_or_else(|| DEFAULT_USER.to_owned()),
             password,
+            names_somebody,
         })
     }
 
-    /// Who logs in; asks for the password, if nobody said it and there is a terminal.
-    pub(crate) fn login(&self) -> Result<Login, Error> {
+    /// Who logs in; asks for the password, if nobody said it and there is a terminal. None where a client certificate is all
+    /// that was given: it has to say who we are.
+    pub(crate) fn login(&self) -> Result<Option<Login>, Error> {
+        let shows_certificate = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+        if shows_certificate && !self.names_somebody {
+            return Ok(None);
+        }
         let password = match &self.password {
             Password::Given(password) => password.clone(),
             Password::File(file) => first_line(file)?,
@@ -117,7 +126,7 @@ impl Settings {
                 return Err(Error::Usage(message.to_owned()));
             }
         };
-        Ok(Login { user: self.user.clone(), password })
+        Ok(Some(Login { user: self.user.clone(), password }))
     }
 }
 
@@ -240,6 +249,19 @@ mod tests {
         assert_eq!(resolve(&flags, &environment).unwrap().endpoints, ["ctx:1"]);
         flags.context = Some("b".to_owned());
         assert_eq!(resolve(&flags, &environment).unwrap_err().exit_status(), 2);
+    }
+
+    #[test]
+    fn a_certificate_alone_is_a_login_and_a_name_beside_it_decides() {
+        let with = |variables: &[(&str, &str)]| {
+            let (cert, key) = (Some(PathBuf::from("c.pem")), Some(PathBuf::from("c.key")));
+            let flags = Global { ssl: true, tls_cert: cert, tls_key: key, ..Global::default() };
+            resolve(&flags, variables).unwrap().login().unwrap().map(|login| (login.user, login.password))
+        };
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[("VAYLIX_PASSWORD", "x")]), Some((DEFAULT_USER.to_owned(), "x".to_owned())));
+        let both = with(&[("VAYLIX_USER", "ops"), ("VAYLIX_PASSWORD", "x")]);
+        assert_eq!(both, Some(("ops".to_owned(), "x".to_owned())));
     }
 
     #[test]

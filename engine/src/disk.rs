@@ -328,6 +328,21 @@ impl DiskFile {
         self.disk.run(Operation::Resize, &self.path, "set the length of the file", || self.file.set_len(len))
     }
 
+    /// Gives the space behind `offset` back to the file system, if that can be done; the length stays, and the bytes read as
+    /// zeros.
+    pub(crate) fn punch(&self, offset: u64) -> Result<(), StorageError> {
+        self.disk.run(Operation::Resize, &self.path, "give space of the file back", || {
+            let len = self.file.metadata()?.len().saturating_sub(offset);
+            if len == 0 {
+                return Ok(());
+            }
+            match fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                outcome => Ok(outcome?),
+            }
+        })
+    }
+
     /// Sets space aside behind what has been written, so that writes there do not fail for lack of it. The bytes read
     /// as zeros. When it fails, part of the space may have been set aside.
     pub(crate) fn allocate(&self, offset: u64, len: u64) -> Result<(), StorageError> {

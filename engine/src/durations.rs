@@ -1,5 +1,6 @@
 //! How long something took, many times over: counts in buckets, in constant memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Counts of durations by upper bounds that suit a disk: from a tenth of a millisecond to ten seconds.
@@ -19,8 +20,8 @@ impl Durations {
 
     /// Counts one.
     pub fn count(&mut self, took: Duration) {
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.counts[Self::BOUNDS_US.partition_point(|bound| *bound < took_us)] += 1;
+        let took_us = micros(took);
+        self.counts[bucket(took_us)] += 1;
         self.sum_us = self.sum_us.saturating_add(took_us);
         self.max_us = self.max_us.max(took_us);
     }
@@ -68,9 +69,63 @@ impl Durations {
     }
 }
 
+/// [`Durations`] that several threads count at once. Every operation is relaxed: counts order nothing.
+#[derive(Debug, Default)]
+pub struct SharedDurations {
+    counts: [AtomicU64; Durations::BOUNDS_US.len() + 1],
+    sum_us: AtomicU64,
+    max_us: AtomicU64,
+}
+
+impl SharedDurations {
+    /// Counts one.
+    pub fn count(&self, took: Duration) {
+        let took_us = micros(took);
+        self.counts[bucket(took_us)].fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(took_us, Ordering::Relaxed);
+        // Hardly any is the longest, and to look is cheaper than to write.
+        if took_us > self.max_us.load(Ordering::Relaxed) {
+            self.max_us.fetch_max(took_us, Ordering::Relaxed);
+        }
+    }
+
+    /// What was counted so far. Counts that are being made meanwhile may be in it in part.
+    #[must_use]
+    pub fn get(&self) -> Durations {
+        Durations {
+            counts: std::array::from_fn(|at| self.counts[at].load(Ordering::Relaxed)),
+            sum_us: self.sum_us.load(Ordering::Relaxed),
+            max_us: self.max_us.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn bucket(took_us: u64) -> usize {
+    Durations::BOUNDS_US.partition_point(|bound| *bound < took_us)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_threads_count_together_is_what_one_counts() {
+        let shared = SharedDurations::default();
+        let mut alone = Durations::default();
+        let took = |at: u64| Duration::from_micros(at * at);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let shared = &shared;
+                scope.spawn(move || (0..100).for_each(|at| shared.count(took(100 * thread + at))));
+            }
+        });
+        (0..400).for_each(|at| alone.count(took(at)));
+        assert_eq!(shared.get(), alone);
+    }
 
     #[test]
     fn what_was_counted_is_found_in_its_bucket() {

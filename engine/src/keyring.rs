@@ -241,6 +241,24 @@ impl Keyring {
         Ok(())
     }
 
+    /// Judges the file: it must hold what this keyring holds. A keyring that is in use changes only together with its file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn check_file(&self, dir: &DataDir) -> Result<(), StorageError> {
+        let ring = self.ring.read();
+        let refuse =
+            |what| StorageError::new(Code::UnsupportedStorageFormat, what).in_file(&dir.keyring()).at(0);
+        let keys =
+            read(dir, ring.kek.as_ref())?.ok_or_else(|| refuse("the keyring is missing").advise(RESTORE))?;
+        let same = |(a, b): (&Arc<StorageKey>, &Arc<StorageKey>)| a.id == b.id && a.secret() == b.secret();
+        if keys.len() == ring.keys.len() && keys.iter().zip(&ring.keys).all(same) {
+            return Ok(());
+        }
+        Err(refuse("the keyring is not the one in use: another one, or an older one, was put in its place")
+            .advise(RESTORE))
+    }
+
     /// The key of this id, or the refusal of `file` that names it.
     pub(crate) fn key_of(&self, id: Uuid, file: &Path) -> Result<Arc<StorageKey>, StorageError> {
         self.get(id).ok_or_else(|| {

@@ -117,14 +117,14 @@ impl DataDir {
         refuse_legacy(&root)?;
         disk.create_directory(&root)?;
         let lock = DirectoryLock::acquire(&root.join("LOCK"))?;
-        let wal = root.join("wal");
-        disk.create_directory(&wal)?;
         let dir = Self(Arc::new(Inner { root, disk, _lock: Some(lock) }));
         dir.clear_leftovers()?;
         // A process that was killed may have changed names and not synced them. What is built on those names from now
         // on must not be on disk before them.
-        for directory in [dir.root(), &wal] {
-            dir.disk().sync_directory(directory)?;
+        dir.disk().sync_directory(dir.root())?;
+        // Its absence is for whoever opens the log to judge.
+        if dir.wal().is_dir() {
+            dir.disk().sync_directory(&dir.wal())?;
         }
         Ok(dir)
     }
@@ -208,7 +208,11 @@ impl DataDir {
     pub(crate) fn log_file(&self) -> Result<Option<PathBuf>, StorageError> {
         let wal = self.wal();
         let failed = |source| StorageError::io("list the directory", &wal, source);
-        for entry in fs::read_dir(&wal).map_err(failed)? {
+        let entries = match fs::read_dir(&wal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
             let path = entry.map_err(failed)?.path();
             if path.extension().is_some_and(|extension| extension == "wal" || extension == "bin") {
                 return Ok(Some(path));
@@ -254,6 +258,8 @@ mod tests {
         assert_eq!(empty.code(), Code::InvalidStorageOperation);
 
         drop(DataDir::open_or_create(&root).unwrap());
+        assert!(DataDir::read_only(&root, Hold::Shared).is_err(), "there is still nothing but the lock");
+        fs::create_dir(root.join("wal")).unwrap();
         let dir = DataDir::read_only(&root, Hold::Shared).unwrap();
         let refused = dir.disk().replace(&dir.vote(), b"x").unwrap_err();
         assert_eq!(refused.code(), Code::EngineFilesystemIoFailure);

@@ -10,7 +10,7 @@
 //! restore ends, there is a whole directory or none.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use vaylix_proto::Code;
 
@@ -185,7 +185,8 @@ impl Target {
     /// `ENG-011` when `path` is the source or inside of it, is not empty, or an interrupted restore is in the way;
     /// `ENG-002` for I/O.
     pub fn prepare(source: &DataDir, path: &Path) -> Result<Self, StorageError> {
-        let path = std::path::absolute(path).map_err(|source| StorageError::io("find", path, source))?;
+        let given = std::path::absolute(path).map_err(|source| StorageError::io("find", path, source))?;
+        let path = leads_to(&given);
         let refuse = |what: &str, file: &Path, advice: &str| {
             let message = format!("invalid storage operation: {what}");
             Err(StorageError::new(Code::InvalidStorageOperation, message).in_file(file).advise(advice))
@@ -194,12 +195,16 @@ impl Target {
             return refuse("the target is no directory that can be made", &path, "name a new directory");
         };
         let parent = path.parent().expect("what has a name has a parent");
-        let resolved = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let (from, to) = (resolved(source.root()), resolved(&path));
-        if from == to {
+        // Where it leads could not be told.
+        if path.components().any(|component| component == Component::ParentDir) {
+            let what = "the path of the target goes back from a directory that does not exist";
+            return refuse(what, &given, "name the directory without `..`");
+        }
+        let from = leads_to(source.root());
+        if from == path {
             return refuse("source and target data directories must differ", &path, "name a new directory");
         }
-        if to.starts_with(&from) || resolved(parent).starts_with(&from) {
+        if path.starts_with(&from) {
             return refuse("the target is inside of the source", &path, "name a directory elsewhere");
         }
         let is_empty = match fs::read_dir(&path) {
@@ -244,6 +249,16 @@ impl Target {
         self.published = true;
         disk.sync_directory(self.path.parent().expect("it was made in one"))
     }
+}
+
+/// Where a path leads, whose last components may not exist yet.
+fn leads_to(path: &Path) -> PathBuf {
+    for existing in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(existing), path.strip_prefix(existing)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
 }
 
 impl Drop for Target {

@@ -69,11 +69,19 @@ pub fn inspect(dir: &DataDir, keyring: &Keyring, content: &impl Content) -> Resu
     look(keyring, content, listing, history)
 }
 
+/// What to do about an older snapshot.
+const OLDER_ADVICE: &str = "the server does not need this file, only restores to moments between it and the next newer snapshot \
+    do: put it back from a copy of the directory, or move it out of the directory and do without them";
+
 /// Reads every byte that counts: keyring, vote, manifest, all snapshots, all segments. Takes the memory of the state.
 ///
 /// # Errors
 /// The first damage that is found, with code, file and offset: whatever would stop a server or a restore.
 pub fn verify(dir: &DataDir, keyring: &Keyring, content: &impl Content) -> Result<Verified, StorageError> {
+    // As a start does, so that damage goes by the same code.
+    let vote = vote::load(dir, keyring)?;
+    snapshot::covered(dir, keyring)?;
+    wal::check_origin(dir, keyring)?;
     let mut sizes = Sizes::default();
     sizes.by_key.extend(keyring.keys().iter().map(|key| (key.id(), 0)));
     for (kind, path) in
@@ -82,13 +90,10 @@ pub fn verify(dir: &DataDir, keyring: &Keyring, content: &impl Content) -> Resul
         sizes.small_file(kind, &path)?;
     }
     sizes.bytes += dir.keyring().metadata().map_err(|source| measure(dir, source))?.len();
-    let vote = vote::load(dir, keyring)?;
     if let Some(vote) = &vote {
         content.check_vote(vote).map_err(|error| error.in_file(&dir.vote()).at(0))?;
     }
 
-    // For its agreement with the manifest.
-    snapshot::covered(dir, keyring)?;
     let mut listing = snapshot::list(dir)?;
     if let Some(error) = listing.unreadable.pop() {
         return Err(error);
@@ -97,9 +102,11 @@ pub fn verify(dir: &DataDir, keyring: &Keyring, content: &impl Content) -> Resul
     let total = snapshots().map(|listed| listed.size_bytes).sum();
     let mut progress = Progress::bytes("reading snapshots", total);
     for listed in snapshots() {
-        let reader = snapshot::open_file(&listed.path, keyring)?;
-        content.check_head(&reader.head()).map_err(|error| error.in_file(&listed.path).at(0))?;
-        snapshot::read_state(reader, &mut progress)?;
+        let is_older = listing.last.as_ref() != Some(listed);
+        let advise = |error: StorageError| if is_older { error.advise(OLDER_ADVICE) } else { error };
+        let reader = snapshot::open_file(&listed.path, keyring).map_err(advise)?;
+        content.check_head(&reader.head()).map_err(|error| advise(error.in_file(&listed.path).at(0)))?;
+        snapshot::read_state(reader, &mut progress).map_err(advise)?;
         sizes.add(listed.key_id, listed.size_bytes);
     }
 

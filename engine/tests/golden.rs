@@ -30,7 +30,17 @@ fn id(term: u64, index: u64) -> RecordId {
 
 #[test]
 fn version_1_opens() {
-    let root = copy_of("golden-v1").unwrap();
+    opens("golden-v1");
+}
+
+/// Its active segment says how long it was when it was begun.
+#[test]
+fn version_2_opens() {
+    opens("golden-v2");
+}
+
+fn opens(name: &str) {
+    let root = copy_of(name).unwrap();
     let dir = DataDir::open_or_create(root.path()).unwrap();
     let keyring = Arc::new(Keyring::open_or_create(&dir, 0).unwrap());
     assert_eq!(keyring.active().created_ms(), 1_700_000_001_000);

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use vaylix_controlplane::{Replay, Scope, Server, Settings, Socket, Stage};
 use vaylix_engine::progress::Board;
-use vaylix_tls::Current;
+use vaylix_tls::{Current, UserRule};
 
 use crate::error::ServerError;
 use crate::flags::Flags;
@@ -58,13 +58,19 @@ impl Bound {
     }
 
     /// Serves them on `runtime` from now on, also while the data is being recovered.
-    pub(crate) fn serve(self, runtime: &Handle, stage: &Stage, tls: Option<&Current>) -> Serving {
+    pub(crate) fn serve(
+        self,
+        runtime: &Handle,
+        stage: &Stage,
+        tls: Option<&Current>,
+        user_rule: Option<UserRule>,
+    ) -> Serving {
         let (stop, _) = watch::channel(false);
         let mut tasks = Vec::new();
         for (socket, scope) in [(self.admin, Scope::Everything), (self.metrics, Scope::Watching)] {
             let Some(socket) = socket else { continue };
             announce(socket.local_addr(), scope, tls.is_some());
-            let server = Server::new(socket, Settings { scope, tls: tls.cloned() }, stage.clone());
+            let server = Server::new(socket, Settings { scope, tls: tls.cloned(), user_rule }, stage.clone());
             let mut stopping = stop.subscribe();
             tasks.push(runtime.spawn(async move {
                 // The sender lives until it has said so.
@@ -87,9 +93,9 @@ fn announce(address: SocketAddr, scope: Scope, encrypted: bool) {
                     "the control plane on {address} has no TLS: passwords and tokens cross the network readable"
                 );
             }
-            info!("control plane ready on {address} (gRPC and {scheme})");
+            info!("control plane listens on {address} (gRPC and {scheme})");
         }
-        Scope::Watching => info!("probes and metrics ready on {address} ({scheme}, without login)"),
+        Scope::Watching => info!("probes and metrics listen on {address} ({scheme}, without login)"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Every setting of the server: one table, read from the command line, then the environment, then defaults.
+//! Every setting of the server: one table, read from the command line, then the environment, then the settings file, then
+//! defaults.
 //!
 //! The names are those of the public release, so that its unit files and container definitions keep working.
 
@@ -10,15 +11,22 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use vaylix_consensus::limits::{AGREEMENT_ENTRIES_DEFAULT, KEY_AGE_MAX_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT};
+use vaylix_tls::UserRule;
+
+use crate::settings_file::SettingsFile;
+use crate::shown;
 
 /// What the command line and the environment say, before it is checked.
 #[derive(Parser)]
 #[command(
     name = "vaylix",
-    version,
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("VAYLIX_GIT_SHA"), ")"),
     about = "Vaylix: a secure, consensus-backed key-value database for operational state",
-    after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port; the \
-                  command line wins.\nRUST_LOG chooses what is logged: error, warn, info or debug.\n\
+    after_help = "Every option can also be given in the environment, for example VAYLIX_PORT for --port, and in the file \
+                  that --config names, as port = 9173. The command line wins over the environment, and that over the file.\n\
+                  RUST_LOG chooses what is logged: error, warn, info or debug.\n\
+                  OTEL_EXPORTER_OTLP_ENDPOINT names a collector of OpenTelemetry that gets spans; docs/observability.md\n\
+                  lists the other variables that begin with OTEL_.\n\
                   VAYLIX_KEK has no option: it can hold the key-encryption key, which belongs on no command line.\n\
                   Exit status: 0 stopped cleanly or done, 1 could not start or be done, 2 wrong options.\n\
                   Documentation: docs/server.md, docs/operations.md and the other pages of docs/ in the source tree."
@@ -76,6 +84,12 @@ pub(crate) struct Flags {
     /// logs in all the same.
     #[arg(long, env = "VAYLIX_TLS_CLIENT_CA", help_heading = TLS)]
     pub(crate) tls_client_ca: Option<PathBuf>,
+
+    /// The part of a client's certificate that names the user it stands for on the control plane, when a request brings no
+    /// other proof. Needs --tls-client-ca, with an authority that issues certificates to users alone. Not set, certificates
+    /// stand for nobody.
+    #[arg(long, env = "VAYLIX_ADMIN_CERT_USER", value_enum, value_name = "PART", help_heading = CONTROL)]
+    pub(crate) admin_cert_user: Option<CertUser>,
 
     /// Address of the control plane: gRPC and HTTP for administration, probes and metrics.
     #[arg(long, env = "VAYLIX_ADMIN_BIND", default_value = "127.0.0.1", help_heading = CONTROL)]
@@ -346,6 +360,14 @@ pub(crate) struct Flags {
     #[arg(long, env = "VAYLIX_REPLICATION_FETCH_BATCH_SIZE", help_heading = CLUSTER, hide = true)]
     pub(crate) replication_fetch_batch_size: Option<usize>,
 
+    /// TOML file with settings, named as the options here without `--`.
+    #[arg(long, env = "VAYLIX_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Print every setting in force and where it comes from, in the form of a settings file, and end. Secrets are left out.
+    #[arg(long)]
+    pub(crate) print_config: bool,
+
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -572,6 +594,27 @@ pub(crate) enum Role {
     Follower,
 }
 
+/// The part of a certificate that names a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CertUser {
+    /// The subject alternative name urn:vaylix:user:NAME
+    Uri,
+    /// The DNS name among the subject alternative names
+    Dns,
+    /// The common name of the subject
+    Cn,
+}
+
+impl From<CertUser> for UserRule {
+    fn from(part: CertUser) -> Self {
+        match part {
+            CertUser::Uri => Self::Uri,
+            CertUser::Dns => Self::Dns,
+            CertUser::Cn => Self::CommonName,
+        }
+    }
+}
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -615,6 +658,8 @@ pub(crate) struct Given {
     pub(crate) password_configured: bool,
     /// Whether the part in a cluster was.
     pub(crate) role_configured: bool,
+    /// All settings with their origins, in the form of a settings file.
+    pub(crate) shown: String,
 }
 
 /// Reads the settings. Prints help, version or a usage error and ends the process where the command line asks
@@ -629,11 +674,19 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Given {
 fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap::Error> {
     let mut command = Flags::command();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let file = match config_path(&arguments) {
+        Some(path) => SettingsFile::read(&path, &command)
+            .map_err(|error| command.error(ErrorKind::ValueValidation, error))?,
+        None => SettingsFile::default(),
+    };
+    command = file.apply(command);
     let matches = command
         .try_get_matches_from_mut(&arguments)
-        .map_err(|error| named_by_its_variable(error, &command, &arguments))?;
+        .map_err(|error| named_by_its_origin(error, &command, &arguments, &file))?;
     let given = |id: &str| {
+        let long = id.replace('_', "-");
         matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+            || file.sets(&long)
     };
     for name in ["tls_cert", "tls_key", "tls_client_ca"] {
         if matches.value_source(name) == Some(ValueSource::CommandLine) && !given("ssl") {
@@ -644,14 +697,22 @@ fn try_read(arguments: impl IntoIterator<Item = OsString>) -> Result<Given, clap
     let (user_configured, password_configured) = (given("user"), given("password"));
     let flags = Flags::from_arg_matches(&matches)?;
     let role_configured = given("replication_role");
-    Ok(Given { flags, user_configured, password_configured, role_configured })
+    let shown = shown::settings(&command, &matches, &file);
+    Ok(Given { flags, user_configured, password_configured, role_configured, shown })
 }
 
-/// The same error; where the value came from the environment, it names the variable, which is what has to be changed.
-fn named_by_its_variable(
+/// The settings file that the command line or the environment names.
+fn config_path(arguments: &[OsString]) -> Option<PathBuf> {
+    let matches = Flags::command().ignore_errors(true).try_get_matches_from(arguments).ok()?;
+    matches.get_one::<PathBuf>("config").cloned()
+}
+
+/// The same error; where the value came from the environment or a file, it names what has to be changed.
+fn named_by_its_origin(
     mut error: clap::Error,
     command: &clap::Command,
     arguments: &[OsString],
+    file: &SettingsFile,
 ) -> clap::Error {
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg).cloned() else {
         return error;
@@ -660,13 +721,13 @@ fn named_by_its_variable(
     let is_written = arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
         argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     });
-    let variable = flag.strip_prefix("--").and_then(|long| variable(command, long));
-    if let Some(variable) = variable.filter(|_| !is_written) {
-        error.insert(
-            ContextKind::InvalidArg,
-            ContextValue::String(format!("{variable}, the same as {shown}")),
-        );
-    }
+    let Some(long) = flag.strip_prefix("--").filter(|_| !is_written) else { return error };
+    let origin = match variable(command, long) {
+        Some(variable) => variable,
+        None if file.sets(long) => format!("{long} in {}", file.path().display()),
+        None => return error,
+    };
+    error.insert(ContextKind::InvalidArg, ContextValue::String(format!("{origin}, the same as {shown}")));
     error
 }
 

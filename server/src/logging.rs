@@ -3,27 +3,46 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
+use vaylix_telemetry::{TARGET, Telemetry};
 
 use crate::flags::LogFormat;
 
 /// Starts logging for the whole process. `RUST_LOG` chooses what is shown; by default everything from INFO up,
-/// of libraries from WARN up.
-pub(crate) fn start(format: LogFormat) {
+/// of libraries from WARN up. Spans go to the collector too, if there is one; those that are made for collectors are
+/// disabled otherwise.
+pub(crate) fn start(format: LogFormat, telemetry: Option<&Telemetry>) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     // What it has to say is said by the node, once and not with every attempt to reach a node that is down.
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(chosen) if chosen.contains("openraft") => filter,
         _ => filter.add_directive("openraft=off".parse().expect("a constant directive")),
     };
+    let filter = filter.add_directive(format!("{TARGET}=off").parse().expect("a target and a level"));
+    match telemetry {
+        None => registry().with(filter).with(lines(format)).init(),
+        Some(telemetry) => {
+            registry().with(lines(format).with_filter(filter)).with(telemetry.layer()).init();
+        }
+    }
+}
+
+/// What writes the lines.
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'span> LookupSpan<'span>,
+{
     // Whoever reads the log may go away. That costs lines, never the server: by default the complaint about it
     // goes to standard error, and a second failure there would panic.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let log = fmt::layer().log_internal_errors(false);
     match format {
-        LogFormat::Text => log.with_ansi(std::io::stdout().is_terminal()).init(),
+        LogFormat::Text => log.with_ansi(std::io::stdout().is_terminal()).boxed(),
         LogFormat::Json => {
-            log.json().flatten_event(true).with_current_span(true).with_span_list(false).init()
+            log.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
         }
     }
 }

@@ -11,10 +11,14 @@ mod flags;
 mod kek;
 mod logging;
 mod offline;
+mod settings_file;
+mod shown;
 mod signals;
 mod startup;
 
 use std::process::ExitCode;
+
+use vaylix_telemetry::Telemetry;
 
 use crate::error::ServerError;
 use crate::startup::Ended;
@@ -23,6 +27,7 @@ fn main() -> ExitCode {
     let mut given = flags::read(std::env::args_os());
     let result = match given.flags.command.take() {
         Some(command) => offline::run(command, &given),
+        None if given.flags.print_config => offline::print(&given.shown),
         None => run(given),
     };
     match result {
@@ -42,9 +47,19 @@ fn async_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
+/// The way of spans to a collector, if the environment names one.
+fn telemetry() -> Result<Option<Telemetry>, ServerError> {
+    let unusable = |error: &dyn std::fmt::Display| ServerError::Arguments(error.to_string());
+    let settings = vaylix_telemetry::Settings::read(|name| std::env::var(name).ok());
+    let Some(settings) = settings.map_err(|error| unusable(&error))? else { return Ok(None) };
+    let telemetry = Telemetry::start(settings, env!("CARGO_PKG_VERSION"));
+    telemetry.map(Some).map_err(|error| unusable(&error))
+}
+
 fn run(given: flags::Given) -> Result<(), ServerError> {
     let config = startup::Config::check(given)?;
-    logging::start(config.log_format());
+    let telemetry = telemetry()?;
+    logging::start(config.log_format(), telemetry.as_ref());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(async_threads())
         .enable_all()
@@ -57,7 +72,10 @@ fn run(given: flags::Given) -> Result<(), ServerError> {
         .enable_all()
         .build()
         .map_err(ServerError::Runtime)?;
-    let ended = runtime.block_on(startup::serve(config, control.handle()));
+    let ended = runtime.block_on(startup::serve(config, control.handle(), telemetry.as_ref()));
+    if let Some(telemetry) = telemetry {
+        telemetry.stop();
+    }
     // Whatever it still does is of no use to anybody.
     control.shutdown_background();
     if ended? == Ended::BeforeReady {

@@ -19,9 +19,10 @@ use vaylix_dataplane::peers::Transport;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
 use vaylix_engine::snapshot::Retention;
 use vaylix_engine::wal::SyncPolicy;
-use vaylix_engine::{BackupDir, Kek};
-use vaylix_proto::Text;
+use vaylix_engine::{BackupDir, DataDir, Kek};
 use vaylix_proto::frame::{Compression, FRAME_LEN_MAX};
+use vaylix_proto::{Code, Text};
+use vaylix_telemetry::Telemetry;
 use vaylix_tls as tls;
 
 use crate::cluster::{self, Cluster};
@@ -79,6 +80,7 @@ impl Config {
     /// [`ServerError::TlsSettings`] for settings of TLS that contradict each other.
     pub(crate) fn check(given: Given) -> Result<Self, ServerError> {
         let tls = tls_files(&given.flags)?;
+        check_cert_user(&given.flags)?;
         let cluster = Cluster::check(&given.flags, given.role_configured)?;
         control::check(&given.flags)?;
         let loopback = control::is_local(&given.flags);
@@ -186,14 +188,13 @@ impl Config {
         let flags = &self.flags;
         let path = flags.audit_log_path.clone().unwrap_or_else(|| flags.data_dir.join("audit.log"));
         let slow_ms = Some(flags.slow_command_threshold_ms).filter(|ms| *ms > 0);
-        audit::Settings {
-            path,
-            commands: flags.audit_commands,
-            slow_command_threshold: slow_ms.map(Duration::from_millis),
-            sync_interval: Duration::from_millis(flags.audit_sync_interval_ms),
-            file_bytes_max: flags.audit_max_bytes,
-            closed_files_max: flags.audit_retain_files,
-        }
+        let mut settings = audit::Settings::new(path);
+        settings.commands = flags.audit_commands;
+        settings.slow_command_threshold = slow_ms.map(Duration::from_millis);
+        settings.sync_interval = Duration::from_millis(flags.audit_sync_interval_ms);
+        settings.file_bytes_max = flags.audit_max_bytes;
+        settings.closed_files_max = flags.audit_retain_files;
+        settings
     }
 
     fn backup_dir(&self) -> PathBuf {
@@ -235,6 +236,14 @@ impl Config {
     }
 }
 
+/// Nobody who has certificates stand for users gets a server that asks for none.
+fn check_cert_user(flags: &Flags) -> Result<(), ServerError> {
+    match (flags.admin_cert_user, &flags.tls_client_ca) {
+        (Some(_), None) => Err(ServerError::TlsSettings("--admin-cert-user needs --tls-client-ca")),
+        _ => Ok(()),
+    }
+}
+
 /// The files that TLS is asked for with, if it is. Nobody who names one gets a server without TLS.
 fn tls_files(flags: &Flags) -> Result<Option<tls::Files>, ServerError> {
     match (flags.ssl.unwrap_or(false), &flags.tls_cert, &flags.tls_key, &flags.tls_client_ca) {
@@ -260,7 +269,11 @@ pub(crate) enum Ended {
 ///
 /// # Errors
 /// The first step that fails, with its stable code. What earlier steps created stays.
-pub(crate) async fn serve(mut config: Config, control: &Handle) -> Result<Ended, ServerError> {
+pub(crate) async fn serve(
+    mut config: Config,
+    control: &Handle,
+    telemetry: Option<&Telemetry>,
+) -> Result<Ended, ServerError> {
     config.flags.data_dir =
         std::path::absolute(&config.flags.data_dir).unwrap_or_else(|_| PathBuf::from(&config.flags.data_dir));
     raise_file_limit();
@@ -291,18 +304,28 @@ pub(crate) async fn serve(mut config: Config, control: &Handle) -> Result<Ended,
         }
         None => Arc::new(NoPeers),
     };
-    let settings = config.node(kek, in_cluster.clone());
+    let mut settings = config.node(kek, in_cluster.clone());
     let board = settings.progress.clone();
     let stage = Stage::starting(move || control::replay(&board));
-    let control = bound.serve(control, &stage, keeper.as_ref().map(tls::Keeper::current).as_ref());
+    let user_rule = config.flags.admin_cert_user.map(Into::into);
+    let control = bound.serve(control, &stage, keeper.as_ref().map(tls::Keeper::current).as_ref(), user_rule);
     // A long recovery is not waited for.
-    let node = tokio::select! {
-        node = Node::start_among(settings, transport) => node.map_err(ServerError::Start)?,
+    let start = async {
+        let (dir, audit) = open_for_start(&config).await?;
+        settings.held = Some(dir);
+        let node = Node::start_among(settings, transport).await.map_err(ServerError::Start)?;
+        Ok::<_, ServerError>((node, audit))
+    };
+    let (node, audit) = tokio::select! {
+        started = start => started?,
         signal = signals.stop() => {
             info!(signal, "stopped before the server was ready; the data is as it was, and the next start recovers it");
             return Ok(Ended::BeforeReady);
         }
     };
+    if let Some(telemetry) = telemetry {
+        telemetry.identify(&node.status().identity.node.to_string());
+    }
     let backups =
         BackupDir::open_or_create(&config.backup_dir(), node.data_dir()).map_err(ServerError::Storage)?;
     let report = config.report(address, in_cluster.as_ref(), &backups);
@@ -311,7 +334,7 @@ pub(crate) async fn serve(mut config: Config, control: &Handle) -> Result<Ended,
         lockout: config.lockout(),
         limits: config.limits(),
         backups,
-        audit: config.audit(),
+        audit,
         report,
     };
     let door = match Door::open(node.clone(), settings).await {
@@ -369,6 +392,30 @@ pub(crate) async fn serve(mut config: Config, control: &Handle) -> Result<Ended,
     }
     info!("stopped");
     Ok(Ended::Cleanly)
+}
+
+/// Takes the data directory, looks at that of the backups and verifies the audit log, before anything in either is changed: what refuses a start leaves
+/// the evidence as it was.
+async fn open_for_start(config: &Config) -> Result<(DataDir, audit::Settings), ServerError> {
+    let (data_dir, backups, audit) = (config.flags.data_dir.clone(), config.backup_dir(), config.audit());
+    let opened = tokio::task::spawn_blocking(move || {
+        let dir = DataDir::open_or_create(data_dir).map_err(|error| ServerError::Start(error.into()))?;
+        BackupDir::check(&backups, &dir).map_err(ServerError::Storage)?;
+        let path = audit.path.clone();
+        let audit = audit.verified().map_err(|error| {
+            if error.code() == Code::ServerFilesystemIoFailure {
+                return ServerError::Audit(error);
+            }
+            warn!(
+                "the audit log {} is not as it was written: find out who changed it and keep its files as evidence; with all of \
+                 them moved away (the closed files and the anchor beside it too), a start begins a new one",
+                path.display()
+            );
+            ServerError::Audit(error)
+        })?;
+        Ok((dir, audit))
+    });
+    opened.await.map_err(|error| ServerError::Runtime(error.into()))?
 }
 
 /// Gives the office of the leader to another node before this one stops, so that the others need not miss it first.
@@ -442,6 +489,9 @@ fn announce(
             "the default credentials {DEFAULT_USER}/{DEFAULT_PASSWORD} let anybody in who reaches {address}: \
              change that password, or drop that user, outside of tests"
         );
+    }
+    if config.tls.is_none() && !address.ip().is_loopback() {
+        warn!("the listener on {address} has no TLS: passwords and values cross the network readable");
     }
     if flags.wal_sync != WalSync::Sync {
         warn!("--wal-sync {} is unsafe: a power failure can lose acknowledged writes", flags.wal_sync.name());

@@ -227,6 +227,34 @@ fn backups_come_and_go() {
 }
 
 #[test]
+fn damage_on_disk_is_shown_and_is_a_failure() {
+    let server = Server::start(&["--wal-segment-size-bytes", "65536"]).unwrap();
+    let at = admin(&server);
+    let mut data = Connection::login(server.address()).unwrap();
+    for number in 0..100 {
+        data.call(&set_command(&format!("k{number}"), "v".repeat(2000))).unwrap().unwrap();
+    }
+    assert!(ctl(&at, &["status"]).ok().contains("Disk verified:   -"));
+    let verified = ctl(&at, &["storage", "verify"]).ok();
+    assert!(verified.contains("Findings:") && verified.contains("Segments:"), "{verified}");
+    assert!(ctl(&at, &["status"]).ok().contains(", 0 findings"));
+
+    let vote = server.data_dir().join("vote.bin");
+    let whole = std::fs::read(&vote).unwrap();
+    std::fs::write(&vote, &whole[..whole.len() - 1]).unwrap();
+    let outcome = ctl(&at, &["storage", "verify"]);
+    assert!(outcome.stdout.contains("ENG-007") && outcome.stdout.contains("vote.bin at "), "{outcome:?}");
+    outcome.failed(1, "");
+    let outcome = ctl(&at, &["storage", "verify", "--output", "json"]);
+    let told: Vec<Value> = outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0]["finding"]["code"], "ENG-007");
+    assert_eq!(told[1]["done"]["findingCount"], "1");
+    std::fs::write(&vote, &whole).unwrap();
+    ctl(&at, &["storage", "verify"]).ok();
+}
+
+#[test]
 fn a_cluster_is_changed_as_planned_at_whoever_leads() {
     let mut cluster = Cluster::start(3, &[]).unwrap();
     let leader = cluster.await_leader(PATIENCE).unwrap();
@@ -295,4 +323,76 @@ fn tls_is_spoken_to_who_proves_to_be_the_server() {
     );
     ctl(&at, &["status", "--ssl", "--tls-ca-cert", &files.path("other.pem")]).failed(3, "ertificate");
     ctl(&at, &["status", "--tls-ca-cert", &files.path("ca.pem")]).failed(2, "--ssl");
+}
+
+#[test]
+fn a_client_certificate_is_shown_and_says_who_we_are() {
+    let folder = TempDir::new().unwrap();
+    let files = Directory::at(folder.path());
+    let authority = Authority::new("the authority").unwrap();
+    files.put(&authority.server("server", Validity::default()).unwrap()).unwrap();
+    files.write("ca.pem", &authority.pem()).unwrap();
+    let client = authority.client_with_uri("somebody", "urn:vaylix:user:vaylix").unwrap();
+    files.write("client.pem", &client.cert).unwrap();
+    files.write("client.key", &client.key).unwrap();
+    let [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| files.path(name));
+    let tls = ["--ssl", "--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
+    let server = Server::start(&[&tls[..], &["--admin-cert-user", "uri"]].concat()).unwrap();
+    let at = format!("localhost:{}", server.admin_address().unwrap().port());
+
+    let trust = ["--ssl", "--tls-ca-cert", &ca];
+    let (client_cert, client_key) = (files.path("client.pem"), files.path("client.key"));
+    let show = ["--tls-cert", client_cert.as_str(), "--tls-key", client_key.as_str()];
+    ctl(&at, &[&["status"], &trust[..]].concat()).failed(3, "cannot reach any endpoint");
+    // Somebody who is named logs in with a password, whatever is shown.
+    ctl(&at, &[&["whoami"], &trust[..], &show[..]].concat()).ok();
+    let without_password = |arguments: &[&str]| {
+        let mut command = program(&at, arguments);
+        command.env_remove("VAYLIX_PASSWORD");
+        command
+    };
+    let by_certificate = outcome(without_password(&[&["whoami"], &trust[..], &show[..]].concat())).ok();
+    assert!(by_certificate.contains("vaylix"), "{by_certificate}");
+    let seen = outcome(without_password(&[&["top", "--once"], &trust[..], &show[..]].concat())).ok();
+    assert!(seen.contains("leader"), "{seen}");
+
+    // The same from a context.
+    let config = files.path("ctl.toml");
+    let keep = [&["context", "set", "here", "--config", &config], &trust[..], &show[..]].concat();
+    outcome(without_password(&keep)).ok();
+    let mut command = Command::new(binary::CTL.path().unwrap());
+    command.env_clear().args(["whoami", "--config", &config, "--output", "json"]).stdin(Stdio::null());
+    assert_eq!(outcome(command).json()["user"], "vaylix");
+}
+
+#[test]
+fn the_authorities_of_the_system_are_trusted_where_none_is_named() {
+    let folder = TempDir::new().unwrap();
+    let files = Directory::at(folder.path());
+    let authority = Authority::new("the authority").unwrap();
+    files.put(&authority.server("server", Validity::default()).unwrap()).unwrap();
+    files.write("ca.pem", &authority.pem()).unwrap();
+    let [cert, key] = ["server.pem", "server.key"].map(|name| files.path(name));
+    let server = Server::start(&["--ssl", "--tls-cert", &cert, "--tls-key", &key]).unwrap();
+    let at = format!("localhost:{}", server.admin_address().unwrap().port());
+    ctl(&at, &["whoami", "--ssl"]).failed(3, "ertificate");
+    let mut of_system = program(&at, &["whoami", "--ssl"]);
+    of_system.env("SSL_CERT_FILE", files.path("ca.pem"));
+    outcome(of_system).ok();
+}
+
+#[test]
+fn a_status_that_is_watched_says_each_change_until_the_server_stops() {
+    let mut server = Server::start(&[]).unwrap();
+    let at = admin(&server);
+    let mut watching = Process::spawn(program(&at, &["status", "--watch"])).unwrap();
+    let next = |watching: &Process| watching.next_line().unwrap().unwrap();
+    assert!(next(&watching).starts_with("TIME"));
+    assert!(next(&watching).contains("leader"));
+    ctl(&at, &["maintenance", "on"]).ok();
+    assert!(next(&watching).contains("leader"), "one line for the change");
+    assert!(server.stop("TERM").unwrap().success());
+    let told = std::iter::from_fn(|| watching.next_line().unwrap()).collect::<Vec<_>>();
+    assert_eq!(watching.wait().unwrap().code(), Some(1), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("vaylixctl: SRV-005 ")), "{told:?}");
 }

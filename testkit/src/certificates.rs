@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, SanType,
 };
 
 /// A day, in which the validity of certificates is counted.
@@ -91,6 +91,16 @@ impl Authority {
     /// When no key can be made.
     pub fn client(&self, name: &str, validity: Validity) -> Result<Pair> {
         self.issue(params(name, validity, Vec::new())?, vec![ExtendedKeyUsagePurpose::ClientAuth])
+    }
+
+    /// The same with the subject alternative name `uri`.
+    ///
+    /// # Errors
+    /// When no key can be made, or that is no URI.
+    pub fn client_with_uri(&self, name: &str, uri: &str) -> Result<Pair> {
+        let mut params = params(name, Validity::default(), Vec::new())?;
+        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        self.issue(params, vec![ExtendedKeyUsagePurpose::ClientAuth])
     }
 
     fn issue(&self, mut params: CertificateParams, purposes: Vec<ExtendedKeyUsagePurpose>) -> Result<Pair> {

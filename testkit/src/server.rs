@@ -15,9 +15,9 @@ const READY: &str = "listener ready on ";
 
 /// The text the server logs once its control plane accepts connections, which is before it is ready, and the same for the
 /// listener of probes and metrics.
-pub const ADMIN_READY: &str = "control plane ready on ";
+pub const ADMIN_READY: &str = "control plane listens on ";
 /// See [`ADMIN_READY`].
-pub const METRICS_READY: &str = "probes and metrics ready on ";
+pub const METRICS_READY: &str = "probes and metrics listen on ";
 
 /// A running server with a data directory of its own.
 #[derive(Debug)]
@@ -175,7 +175,8 @@ impl Server {
     }
 }
 
-/// The server's command line; without `--port` and `--admin-port` among the flags the system chooses them.
+/// The server's command line; without `--port` and `--admin-port` among the flags the system chooses them. What has the
+/// form `OTEL_NAME=value` among them is no flag but a variable of its environment.
 ///
 /// # Errors
 /// When the binary cannot be found or built.
@@ -188,13 +189,18 @@ pub fn command(data_dir: &Path, flags: &[String]) -> Result<Command> {
     if !flags.iter().any(|flag| flag == "--admin-port" || flag == "--disable-admin") {
         command.arg("--admin-port").arg("0");
     }
-    command.arg("--data-dir").arg(data_dir).args(flags);
+    let variable = |given: &String| {
+        let (name, value) = given.split_once('=').filter(|(name, _)| name.starts_with("OTEL_"))?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    command.arg("--data-dir").arg(data_dir).args(flags.iter().filter(|given| variable(given).is_none()));
     // The surroundings of a test must not configure the server.
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("VAYLIX_") {
+        if ["VAYLIX_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }
+    command.envs(flags.iter().filter_map(variable));
     command.stdin(Stdio::null());
     Ok(command)
 }

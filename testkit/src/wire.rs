@@ -127,6 +127,18 @@ impl Connection {
         Ok(())
     }
 
+    /// One request with this metadata, and its response.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn call_with(&mut self, metadata: &Metadata, command: &Command) -> Result<Result<Reply, ErrorReply>> {
+        self.sent += 1;
+        let id = self.sent.to_be_bytes();
+        self.encoder.encode(&mut self.output, |body| Request::encode(id, metadata, command, body))?;
+        self.flush()?;
+        self.receive(command)
+    }
+
     /// One request with an opcode and payload of the caller's, and the status, code and message of its answer.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! | `changes` | when files that differ from those in force are worth an attempt |
 //! | `expiry` | when somebody has to be told that a certificate ends |
 //! | `keeper` | the material in force, and what replaces it |
+//! | `user` | which user the certificate of a client stands for |
 //! | `error` | why files cannot be used |
 //!
 //! Certificate, key and client authorities are one thing: they are read together, checked together and come into
@@ -33,11 +34,13 @@ mod expiry;
 mod files;
 mod keeper;
 mod material;
+mod user;
 
 pub use error::Error;
 pub use files::Files;
 pub use keeper::{Current, Keeper};
 pub use material::Material;
+pub use user::{UserRule, fingerprint};
 
 #[cfg(test)]
 mod tests;

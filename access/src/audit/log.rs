@@ -14,7 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::OpenError;
 use super::event::{Event, millis};
 use super::noise::{Brake, Noise};
-use super::writer::Writer;
+use super::verify::{self, Chain, VerifyError};
+use super::writer::{self, Writer};
 use crate::limits::AUDIT_QUEUE_EVENTS;
 
 /// How the audit log is kept.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub file_bytes_max: u64,
     /// Closed files that are kept.
     pub closed_files_max: usize,
+    /// What was verified ahead.
+    pub(super) verified: Option<Arc<Chain>>,
 }
 
 impl Settings {
@@ -45,7 +48,22 @@ impl Settings {
             sync_interval: Duration::from_millis(100),
             file_bytes_max: 32 * 1024 * 1024,
             closed_files_max: 16,
+            verified: None,
         }
+    }
+
+    /// Verifies what there is of the log and changes nothing. Whoever opens the log with the result need not read it again,
+    /// unless somebody wrote to it meanwhile. A log without any file is an empty one. Reads the whole log: call it where
+    /// waiting is allowed.
+    ///
+    /// Also finds out whether the log could be written, as far as that leaves it as it is.
+    ///
+    /// # Errors
+    /// [`VerifyError::Broken`] or [`VerifyError::Io`].
+    pub fn verified(mut self) -> Result<Self, VerifyError> {
+        writer::check(&self.path).map_err(|source| VerifyError::Io { path: self.path.clone(), source })?;
+        self.verified = Some(Arc::new(verify::read(&self.path)?));
+        Ok(self)
     }
 }
 

@@ -369,7 +369,7 @@ fn old_files_go_and_the_rest_still_verifies() {
     fs::write(&note, serde_json::to_vec(&forged).unwrap()).unwrap();
     assert!(complaint(&path).ends_with("line 1: previous hash mismatch"), "{}", complaint(&path));
     fs::write(&note, "{").unwrap();
-    assert!(matches!(verify(&path), Err(VerifyError::Io { path, .. }) if path == note));
+    assert!(matches!(verify(&path), Err(VerifyError::Broken { file: Some(file), .. }) if file == note));
     fs::write(&note, &original).unwrap();
 
     // A deletion that was interrupted is brought to its end.
@@ -418,6 +418,27 @@ fn only_one_server_writes() {
     assert!(second.to_string().contains("in use by another running server"), "{second}");
     first.close();
     Log::open(Settings::new(path)).unwrap().close();
+}
+
+#[test]
+fn what_was_verified_ahead_counts_only_while_nobody_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    let nothing = rotating(&path).verified().unwrap();
+    assert!(!path.exists(), "verifying makes no file");
+    write(nothing.clone(), 3);
+    let three = rotating(&path).verified().unwrap();
+    write(three.clone(), 20);
+    assert!(!files::closed(&path).unwrap().is_empty(), "a file was closed meanwhile");
+    // Each of them is out of date by now.
+    for (stale, expected) in [(nothing, 25), (three, 27)] {
+        write(stale, 2);
+        assert_eq!(verify(&path).unwrap().last_sequence, expected);
+    }
+    let broken = fs::read_to_string(&path).unwrap().replace("test", "tset");
+    fs::write(&path, &broken).unwrap();
+    assert_eq!(rotating(&path).verified().unwrap_err().code().code(), "SRV-028");
+    assert_eq!(fs::read_to_string(&path).unwrap(), broken);
 }
 
 /// A disk that refuses a number of operations, one after some that succeed.

@@ -89,6 +89,7 @@ fn place(file: Option<&Path>) -> String {
 }
 
 /// Everything that is known of a log after reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     /// The last event.
     pub(super) head: Link,
@@ -157,7 +158,14 @@ pub(super) fn read(path: &Path) -> Result<Chain, VerifyError> {
         let path = path.to_owned();
         move |source| VerifyError::Io { path, source }
     };
-    let anchor = files::read_anchor(path).map_err(io(&files::anchor_path(path)))?;
+    let anchor_path = files::anchor_path(path);
+    let anchor = files::read_anchor(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            let reason = format!("not the note of what was deleted: {error}");
+            VerifyError::Broken { file: Some(anchor_path.clone()), line: 1, reason }
+        }
+        _ => io(&anchor_path)(error),
+    })?;
     let head = anchor.unwrap_or_else(Link::genesis);
     let (doomed, closed): (Vec<Closed>, Vec<Closed>) =
         files::closed(path).map_err(io(path))?.into_iter().partition(|file| file.first <= head.sequence);
@@ -195,6 +203,20 @@ pub(super) fn read(path: &Path) -> Result<Chain, VerifyError> {
 }
 
 impl Chain {
+    /// Whether the files are those that were read. Lines are only ever added, and files closed.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub(super) fn is_current(&self, path: &Path) -> io::Result<bool> {
+        let read = self.doomed.iter().chain(self.closed.iter().map(|(file, _)| file));
+        let torn = self.torn.as_ref().map_or(0, |torn| torn.bytes);
+        let len = match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            found => found?.len(),
+        };
+        Ok(files::closed(path)?.iter().eq(read) && len == self.active_len + torn)
+    }
+
     fn count(&mut self, part: &Part) {
         self.events += part.events;
         self.first = self.first.or(part.first);

@@ -76,7 +76,7 @@ impl Writer {
     /// # Errors
     /// As [`Log::open`](super::Log::open).
     pub(super) fn open(
-        settings: Settings,
+        mut settings: Settings,
         state: Arc<State>,
         receiver: Receiver<Message>,
     ) -> Result<Self, OpenError> {
@@ -84,7 +84,10 @@ impl Writer {
         let io = |source| OpenError::Io { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(files::directory(&path)).map_err(io)?;
         let file = open_active(&path).map_err(io)?;
-        let chain = verify::read(&path)?;
+        let chain = match settings.verified.take() {
+            Some(chain) if chain.is_current(&path).map_err(io)? => Arc::unwrap_or_clone(chain),
+            _ => verify::read(&path)?,
+        };
         for file in &chain.doomed {
             fs::remove_file(&file.path).map_err(io)?;
         }
@@ -346,6 +349,18 @@ impl Medium for Gone {
 }
 
 /// Opens the file to append to, and keeps others from doing so.
+/// Whether the log at `path` could be opened. Makes its directory if it is missing, and nothing else.
+///
+/// # Errors
+/// The system's reason, or that another server writes it.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(files::directory(path))?;
+    match path.try_exists()? {
+        true => open_active(path).map(drop),
+        false => Ok(()),
+    }
+}
+
 fn open_active(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     match file.try_lock() {

@@ -19,12 +19,14 @@ fn events(dir: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Opcode, status, code, user, type and details of each event but the slow ones, in short.
+/// Opcode, status, code, user, type and details of each event but the slow ones and that of the start, in short.
 fn told(dir: &Path) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     events(dir)
         .iter()
-        .filter(|event| event["event_type"] != "slow_command")
+        .filter(|event| {
+            event["event_type"] != "slow_command" && event["event_type"] != "administrator_configured"
+        })
         .map(|event| {
             let fields = ["opcode", "status", "error_code", "username", "event_type"];
             let fields: Vec<String> = fields.iter().map(|name| text(&event[*name])).collect();
@@ -104,7 +106,8 @@ PROMOTE_FOLLOWER error SRV-016 root replication_promote {"result":"error"}
 PAUSE_REPLICATION error SRV-016 root replication_pause {"paused":"true","result":"error"}
 RESUME_REPLICATION error SRV-016 root replication_pause {"paused":"false","result":"error"}"#;
         assert_eq!(told(&dir), expected.trim().lines().collect::<Vec<_>>());
-        let first = &events(&dir)[0];
+        // Behind that of the start.
+        let first = &events(&dir)[1];
         assert_eq!(first["peer"], PEER.to_string());
         assert_eq!(first["connection_id"], 7);
         assert_eq!(first["request_id"], "abababab-abab-abab-abab-abababababab");
@@ -143,7 +146,7 @@ EXEC ok - root clear {"result":"ok"}
 EXEC error SRV-015 root command {}"#;
         assert_eq!(told(&dir), expected.trim().lines().collect::<Vec<_>>());
         // One for each request, after its other events, never with a code.
-        let all = events(&dir);
+        let all = events(&dir).split_off(1);
         let slow: Vec<&Value> = all.iter().filter(|event| event["event_type"] == "slow_command").collect();
         assert_eq!(slow.len(), 9);
         assert_eq!(all[2]["event_type"], "slow_command");
@@ -354,5 +357,19 @@ fn a_tampered_log_keeps_the_door_shut() {
             "audit log hash chain verification failed: line 1: event hash mismatch"
         );
         node.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn who_is_made_an_administrator_at_a_start_is_told_once() {
+    run(async |dir| {
+        for _ in 0..2 {
+            Server::start(&dir, required(root(true))).await.stop().await;
+        }
+        let events = events(&dir);
+        let configured = events.iter().filter(|event| event["event_type"] == "administrator_configured");
+        let users: Vec<_> =
+            configured.map(|event| event["details"]["target_user"].as_str().unwrap()).collect();
+        assert_eq!(users, ["root"], "{events:?}");
     });
 }

@@ -15,10 +15,11 @@ use std::time::Duration;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, LogId, OptionalSend, RaftLogReader, StorageError, Vote};
 use parking_lot::Mutex;
+use tracing::Span;
 use vaylix_engine::error::StorageError as EngineError;
 use vaylix_engine::keyring::Keyring;
 use vaylix_engine::layout::DataDir;
-use vaylix_engine::wal::Wal;
+use vaylix_engine::wal::{self, RecordId, Terms, Wal};
 
 use super::TypeConfig;
 use super::codec::{self, Entry};
@@ -47,6 +48,10 @@ struct Shared {
     gate: Arc<Gate>,
     /// What the disk refused last; openraft keeps only the text.
     refusal: Mutex<Option<vaylix_engine::StorageError>>,
+    /// For openraft the log begins behind this record: before it, something is damaged.
+    unknown_up_to: Option<RecordId>,
+    /// What openraft asks for while it starts, entry by entry: who led when. `None` once it has started.
+    unread: Mutex<Option<Terms>>,
 }
 
 type Result<T> = std::result::Result<T, StorageError<u64>>;
@@ -58,9 +63,35 @@ impl LogStore {
         wal: Wal,
         hard_state: HardState,
         gate: Arc<Gate>,
+        found: &wal::Recovery,
     ) -> Self {
-        let hard_state = Mutex::new(hard_state);
-        Self { wal, shared: Arc::new(Shared { dir, keyring, hard_state, gate, refusal: Mutex::default() }) }
+        let shared = Shared {
+            dir,
+            keyring,
+            hard_state: Mutex::new(hard_state),
+            gate,
+            refusal: Mutex::default(),
+            unknown_up_to: found.unknown_up_to,
+            unread: Mutex::new(Some(found.unread.clone())),
+        };
+        Self { wal, shared: Arc::new(shared) }
+    }
+
+    /// From now on entries are asked for to be read.
+    pub(crate) fn started(&self) {
+        self.shared.unread.lock().take();
+    }
+
+    /// An entry that openraft asks for while it starts: alone, for its name.
+    fn name_only(&self, from: u64, to: u64) -> Option<Entry> {
+        let id = self.shared.unread.lock().as_ref()?.id_of(codec::sequence(from).get())?;
+        (from + 1 == to).then(|| Entry { log_id: codec::log_id(&id), payload: EntryPayload::Blank })
+    }
+
+    /// The last record that is gone for openraft.
+    fn gone(&self) -> Option<RecordId> {
+        let index = |id: &RecordId| id.index;
+        self.wal.purged().into_iter().chain(self.shared.unknown_up_to).max_by_key(index)
     }
 
     /// Why the vote could not be stored, if that is why openraft stopped.
@@ -142,7 +173,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> Result<Vec<Entry>> {
         let (from, to) = half_open(&range);
-        let from = from.max(self.wal.first_index().map_or(0, codec::raft_index));
+        if let Some(entry) = self.name_only(from, to) {
+            return Ok(vec![entry]);
+        }
+        let first = self.wal.first_index().map_or(0, codec::raft_index);
+        let from = from.max(first).max(self.gone().map_or(0, |gone| gone.index));
         let mut entries = Vec::new();
         let mut next = from;
         while next < to {
@@ -177,7 +212,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>> {
-        let last_purged_log_id = self.wal.purged().as_ref().map(codec::log_id);
+        let last_purged_log_id = self.gone().as_ref().map(codec::log_id);
         let last_log_id = self.wal.last_id().as_ref().map(codec::log_id).or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
@@ -228,16 +263,24 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let now_ms = clock::now_ms();
         let node = self.node();
+        let followed = &self.shared.gate.followed;
+        let mut span = Span::none();
         let records = entries
             .into_iter()
             .map(|entry| {
+                if let EntryPayload::Normal(body) = &entry.payload
+                    && let Some(found) = followed.appended(&body.bytes, entry.log_id.index)
+                {
+                    span = found;
+                }
                 if let EntryPayload::Membership(membership) = &entry.payload {
                     self.shared.gate.membership(entry.log_id.index, is_sole_voter(membership, node));
                 }
                 codec::to_record(entry, now_ms)
             })
             .collect();
-        self.wal.append(records, Box::new(move |result: io::Result<()>| flushed.log_io_completed(result)));
+        let done = Box::new(move |result: io::Result<()>| flushed.log_io_completed(result));
+        self.wal.append_within(span, records, done);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use openraft::{EntryPayload, LogId, SnapshotMeta, StoredMembership};
 use parking_lot::Mutex;
@@ -306,9 +306,10 @@ impl Machine {
     /// Makes a view the only snapshot on disk, whatever is there.
     fn write_over(&self, view: &View) -> Result<(), StorageError> {
         let _storing = self.storing.lock();
+        let begun = Instant::now();
         let written = snapshot_file::write(&self.dir, &self.keyring, &view.meta, &view.root, Older::Replaced);
         let info = written.inspect_err(|_| self.count_failed_snapshot())?;
-        self.counts.lock().taken += 1;
+        self.count_snapshot(begun.elapsed(), &info);
         self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
         *self.stored.lock() = Some(Stored { meta: view.meta.clone(), info });
         let doubtful: Vec<_> =
@@ -351,6 +352,15 @@ impl Machine {
     /// What became of the snapshots since the start.
     pub(crate) fn snapshot_counts(&self) -> SnapshotCounts {
         *self.counts.lock()
+    }
+
+    /// A snapshot was written.
+    fn count_snapshot(&self, took: Duration, info: &Info) {
+        let mut counts = self.counts.lock();
+        counts.taken += 1;
+        counts.last_duration = Some(took);
+        counts.durations.count(took);
+        counts.bytes += info.size_bytes;
     }
 
     /// A snapshot failed.
@@ -436,11 +446,7 @@ impl Machine {
         let (meta, root) = (&view.meta, &view.root);
         let info = snapshot_file::write_breathing(&self.dir, &self.keyring, meta, root, self.older, breathe)
             .inspect_err(|_| self.count_failed_snapshot())?;
-        {
-            let mut counts = self.counts.lock();
-            counts.taken += 1;
-            counts.last_duration = Some(begun.elapsed());
-        }
+        self.count_snapshot(begun.elapsed(), &info);
         self.log_bytes_stored.store(view.log_bytes, Ordering::Release);
         let stored = Stored { meta: view.meta.clone(), info };
         *self.stored.lock() = Some(stored.clone());

@@ -16,6 +16,9 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot, Vote};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Span;
+use tracing::field::Empty;
+use vaylix_engine::durations::SharedDurations;
 
 use super::cluster::{Ballot, send_snapshot};
 use super::machine::Machine;
@@ -38,16 +41,13 @@ pub(crate) struct Network {
 #[derive(Debug, Default)]
 pub(crate) struct Appends {
     pub(crate) failed: AtomicU64,
-    pub(crate) answered: AtomicU64,
-    pub(crate) micros: AtomicU64,
+    pub(crate) answered: SharedDurations,
 }
 
 impl Appends {
     fn count(&self, was_answered: bool, took: Duration) {
         if was_answered {
-            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            self.answered.fetch_add(1, Ordering::Relaxed);
-            self.micros.fetch_add(micros, Ordering::Relaxed);
+            self.answered.count(took);
         } else {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
@@ -80,6 +80,20 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 }
 
 impl Link {
+    /// Within the proposal of an entry that is sent, if that is followed.
+    fn replication_span(&self, request: &AppendEntriesRequest<TypeConfig>) -> Span {
+        let (Some(first), Some(last)) = (request.entries.first(), request.entries.last()) else {
+            return Span::none();
+        };
+        let indexes = first.log_id.index..=last.log_id.index;
+        let Some(within) = self.machine.gate().followed.among(indexes) else { return Span::none() };
+        tracing::info_span!(
+            target: "span.replication", parent: &within, "replication", otel.kind = "client",
+            peer.node = self.peer.node.map(tracing::field::display), entries = request.entries.len(),
+            otel.status_code = Empty
+        )
+    }
+
     async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
         call: PeerCall,
@@ -108,9 +122,13 @@ impl RaftNetwork<TypeConfig> for Link {
         if request.entries.is_empty() {
             return self.call(PeerCall::Append, &request, &option).await;
         }
+        let span = self.replication_span(&request);
         let sent = Instant::now();
         let answer = self.call(PeerCall::Append, &request, &option).await;
         self.appends.count(answer.is_ok(), sent.elapsed());
+        if answer.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
         answer
     }
 

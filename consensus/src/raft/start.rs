@@ -66,7 +66,8 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
         .map_err(|error| StartError::Consensus(error.to_string()))??;
     let Opened { dir, keyring, wal, hard_state, gate, machine, mut recovery } = opened;
     let node = hard_state.identity.node.get();
-    let log_store = LogStore::new(dir.clone(), keyring.clone(), wal.clone(), hard_state, gate.clone());
+    let found = &recovery.wal;
+    let log_store = LogStore::new(dir.clone(), keyring.clone(), wal.clone(), hard_state, gate.clone(), found);
     let state_machine = StateMachine::new(machine.clone(), wal.clone());
     let raft_config = Arc::new(match &config.cluster {
         Some(_) => member_config(config.timing),
@@ -76,6 +77,7 @@ pub(crate) async fn start(config: &Config, transport: Arc<dyn PeerTransport>) ->
     let network = Network { transport, appends: appends.clone(), machine: machine.clone() };
     let raft =
         Raft::new(node, raft_config, network, log_store.clone(), state_machine).await.map_err(consensus)?;
+    log_store.started();
     let office = take_office(&raft, node, &machine, &gate, config.cluster.is_some());
     if let Err(error) = office.await {
         return Err(log_store.take_refusal().map_or(error, StartError::Storage));
@@ -162,7 +164,10 @@ fn member_config(timing: Timing) -> openraft::Config {
 fn open(config: Config) -> Result<Opened, StartError> {
     let board = config.progress.clone();
     board.begin("opening the data directory");
-    let dir = DataDir::open_or_create(&config.data_dir)?;
+    let dir = match config.held {
+        Some(dir) => dir,
+        None => DataDir::open_or_create(&config.data_dir)?,
+    };
     let keyring = Arc::new(Keyring::open_or_create_with(&dir, config.kek, clock::now_ms())?);
     match keyring.kek_id() {
         Some(kek) => tracing::info!(%kek, keys = keyring.count(), "the keyring is wrapped"),
@@ -307,20 +312,25 @@ mod tests {
         config.wal.prezero = false;
         let node = Node::start(config.clone()).await.unwrap();
         let set = Command::Set { key: "k".into(), value: "v".into(), options: SetOptions::default() };
-        node.propose(Proposal { caller: 0, access_revision: 0, payload: Payload::Command(set) })
-            .await
-            .unwrap();
+        node.propose(Proposal {
+            span: tracing::Span::none(),
+            caller: 0,
+            access_revision: 0,
+            payload: Payload::Command(set),
+        })
+        .await
+        .unwrap();
         let applied = node.status().applied_index;
         node.shutdown().await.unwrap();
 
-        let Opened { dir, keyring, wal, hard_state, gate, machine, .. } = open(config.clone()).unwrap();
+        let Opened { dir, keyring, wal, hard_state, gate, machine, recovery } = open(config.clone()).unwrap();
         assert!(hard_state.vote.is_some_and(|vote| vote.committed), "it was in office when it stopped");
         assert_eq!(machine.applied_record_index(), applied, "it knows everything");
         assert!(!gate.is_open(), "but not that nobody else leads");
 
         let node = hard_state.identity.node.get();
         let state_machine = StateMachine::new(machine.clone(), wal.clone());
-        let log_store = LogStore::new(dir, keyring, wal, hard_state, gate.clone());
+        let log_store = LogStore::new(dir, keyring, wal, hard_state, gate.clone(), &recovery.wal);
         let raft_config = openraft::Config { enable_elect: false, ..raft_config(config.timing) };
         let network =
             Network { transport: Arc::new(NoPeers), appends: Arc::default(), machine: machine.clone() };

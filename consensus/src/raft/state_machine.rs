@@ -11,6 +11,7 @@ use openraft::{
     EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageError, StoredMembership,
 };
 use parking_lot::Mutex;
+use tracing::Span;
 use vaylix_engine::wal::Wal;
 
 use super::codec::{self, Entry};
@@ -34,6 +35,17 @@ impl StateMachine {
     }
 }
 
+impl StateMachine {
+    /// Within the proposal of the entry, if that is followed.
+    fn apply_span(&self, entry: &Entry) -> Span {
+        let index = entry.log_id.index;
+        let Some(within) = self.machine.gate().followed.among(index..=index) else { return Span::none() };
+        tracing::info_span!(
+            target: "span.apply", parent: &within, "apply", log.index = codec::sequence(index).get()
+        )
+    }
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(fault::apply)?
 }
@@ -52,6 +64,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let mut applied = Vec::new();
         for entry in entries {
+            // As long as it takes.
+            let _span = self.apply_span(&entry);
             let large = matches!(&entry.payload,
                 EntryPayload::Normal(body) if body.bytes.len() > APPLY_INLINE_BYTES_MAX);
             let brief =

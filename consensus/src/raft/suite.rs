@@ -46,7 +46,8 @@ impl Store {
             identity: Identity { node: NodeId::new(NODE).unwrap(), cluster: ClusterId::from_bytes([1; 16]) },
             vote: None,
         });
-        LogStore::new(self.dir.clone(), self.keyring.clone(), self.wal.clone(), hard_state, gate)
+        let found = wal::Recovery::default();
+        LogStore::new(self.dir.clone(), self.keyring.clone(), self.wal.clone(), hard_state, gate, &found)
     }
 }
 

@@ -116,6 +116,9 @@ async fn follow(
             () = changes.next() => {}
             () = tokio::time::sleep(WATCH_EVERY) => {}
         }
+        if changes.are_over() {
+            return Err(Fault::stopping());
+        }
         // The right to it is asked for again, without an event each time.
         caller.check_right(&Task::ReadAudit)?;
     }

@@ -229,6 +229,7 @@ pub(crate) fn status(overview: &Overview) -> NodeStatus {
         config_version: status.membership_index,
         draining: overview.draining,
         last_backup_at_ms: overview.last_backup_ms,
+        last_verification: overview.last_verification.map(super::maintenance::verification),
     }
 }
 

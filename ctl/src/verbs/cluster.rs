@@ -89,6 +89,7 @@ fn described(header: &ResponseHeader, status: &NodeStatus) -> String {
         ),
         ("Snapshot", shown_snapshot(&snapshot)),
         ("Last backup", time::moment(status.last_backup_at_ms)),
+        ("Disk verified", verification(status.last_verification.as_ref())),
         (
             "Storage key",
             format!(
@@ -347,4 +348,12 @@ pub(super) async fn transfer(mut session: Session, to: Option<&str>) -> Result<(
         ("", None) => "the office is handed over".to_owned(),
         ("", Some(heir)) | (heir, _) => format!("{heir} leads"),
     })
+}
+
+/// When the disk was verified, and what was found.
+fn verification(last: Option<&StorageVerification>) -> String {
+    match last {
+        None => "-".to_owned(),
+        Some(last) => format!("{}, {} findings", time::moment(last.ended_at_ms), last.finding_count),
+    }
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod contexts;
 mod maintenance;
 mod shell;
+mod storage;
 mod top;
 
 use std::path::Path;
@@ -40,7 +41,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Error> {
     let settings = Settings::resolve(&flags.global, variable)?;
     let login = match &flags.verb {
         Verb::Health => None,
-        _ => Some(settings.login()?),
+        _ => settings.login()?,
     };
     let client = Client::new(&settings, login.as_ref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -72,7 +73,7 @@ fn check_readable(path: &Path) -> Result<(), Error> {
 }
 
 async fn carry_out(verb: &Verb, session: Session, login: Option<&settings::Login>) -> Result<(), Error> {
-    use crate::flags::{KeyVerb, LeaderVerb, MemberVerb, UserVerb};
+    use crate::flags::{KeyVerb, LeaderVerb, MemberVerb, StorageVerb, UserVerb};
     match verb {
         Verb::Status { watch: false } => cluster::status(session).await,
         Verb::Status { watch: true } => cluster::watch(session).await,
@@ -87,6 +88,7 @@ async fn carry_out(verb: &Verb, session: Session, login: Option<&settings::Login
         Verb::Snapshot => maintenance::snapshot(session).await,
         Verb::Drain { state } => maintenance::drain(session, *state).await,
         Verb::Key(KeyVerb::Rotate) => maintenance::rotate_key(session).await,
+        Verb::Storage(StorageVerb::Verify) => storage::verify(session).await,
         Verb::Backup(verb) => backup::run(session, verb).await,
         Verb::User(UserVerb::Create { name, new_password }) => {
             let password = password::new_password(new_password, name)?;
@@ -103,10 +105,7 @@ async fn carry_out(verb: &Verb, session: Session, login: Option<&settings::Login
         Verb::Whoami => access::whoami(session).await,
         Verb::Session(verb) => access::session(session, verb).await,
         Verb::Audit(verb) => audit::run(session, verb).await,
-        Verb::Top { once } => match login {
-            Some(login) => top::run(session, login, *once).await,
-            None => Err(Error::Usage("a login is needed".to_owned())),
-        },
+        Verb::Top { once } => top::run(session, login, *once).await,
         // Done without a server.
         Verb::Completions { .. } | Verb::Man { .. } | Verb::Context(_) => Ok(()),
     }

@@ -52,7 +52,7 @@ struct Frame {
     endpoints: Vec<Seen>,
 }
 
-pub(super) async fn run(session: Session, login: &Login, once: bool) -> Result<(), Error> {
+pub(super) async fn run(session: Session, login: Option<&Login>, once: bool) -> Result<(), Error> {
     let one = |endpoint: &String| Watched {
         endpoint: endpoint.clone(),
         client: session.client.of_one(endpoint),
@@ -69,7 +69,12 @@ pub(super) async fn run(session: Session, login: &Login, once: bool) -> Result<(
     shown
 }
 
-async fn show(watched: &mut [Watched], screen: Screen, login: &Login, once: bool) -> Result<(), Error> {
+async fn show(
+    watched: &mut [Watched],
+    screen: Screen,
+    login: Option<&Login>,
+    once: bool,
+) -> Result<(), Error> {
     if once {
         return screen.show(&look(watched, login).await, drawn);
     }
@@ -94,7 +99,7 @@ async fn show(watched: &mut [Watched], screen: Screen, login: &Login, once: bool
 }
 
 /// Asks all endpoints at the same time.
-async fn look(watched: &mut [Watched], login: &Login) -> Frame {
+async fn look(watched: &mut [Watched], login: Option<&Login>) -> Frame {
     let mut looks: Vec<_> = watched.iter_mut().map(|one| Box::pin(one.look(login))).collect();
     let mut seen: Vec<Option<Seen>> = looks.iter().map(|_| None).collect();
     // As a join of all of them: each is asked on whenever any of them has something.
@@ -113,7 +118,7 @@ async fn look(watched: &mut [Watched], login: &Login) -> Frame {
 }
 
 impl Watched {
-    async fn look(&mut self, login: &Login) -> Seen {
+    async fn look(&mut self, login: Option<&Login>) -> Seen {
         let (answer, problem) = match tokio::time::timeout(ANSWER_TIME_MAX, self.status(login)).await {
             Ok(Ok(answer)) => (Some(answer), None),
             // There is only one that can be missed, and its name is in the row already.
@@ -142,11 +147,12 @@ impl Watched {
         }
     }
 
-    /// With a token, so that not every look costs a login.
-    async fn status(&mut self, login: &Login) -> Result<GetStatusResponse, Error> {
-        if self.has_token {
-            return get_status(&mut self.client).await;
-        }
+    /// With a token, so that not every look costs a login; a certificate costs nothing.
+    async fn status(&mut self, login: Option<&Login>) -> Result<GetStatusResponse, Error> {
+        let login = match login {
+            Some(login) if !self.has_token => login,
+            _ => return get_status(&mut self.client).await,
+        };
         let message = LoginRequest { user: login.user.clone(), password: login.password.clone() };
         let answer = self
             .client

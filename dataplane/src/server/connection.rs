@@ -25,12 +25,15 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 use tracing::Span;
+use tracing::field::Empty;
 use vaylix_access::{Admitted, Answer, Login, Metric, Ticket};
 use vaylix_proto::error::WireError;
 use vaylix_proto::frame::FrameDecoder;
 use vaylix_proto::hello::{Agreement, Capabilities};
 use vaylix_proto::opcode::Opcode;
 use vaylix_proto::request::{Request, RequestId};
+
+use vaylix_telemetry::Trace;
 
 use super::attend::Server;
 use super::caps::{HOUSEKEEPING_EVERY, READ_BYTES_MAX, READ_BYTES_MIN, REQUESTS_PER_TURN, WRITE_STALL_MAX};
@@ -247,8 +250,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             let opcode = request.opcode.name();
             tracing::info!(target: "server.connection", parent: &self.span, opcode, "request");
         }
+        let span = self.request_span(&request);
         let ticket = match self.ticket(request.id, Some(request.opcode), now).await {
-            ControlFlow::Continue(ticket) => ticket,
+            ControlFlow::Continue(ticket) => ticket.within(span),
             ControlFlow::Break(answer) => return Ok(self.replies.answer(answer)?),
         };
         let has_writes = self.replies.has_writes();
@@ -257,6 +261,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             Some(answer) => Ok(self.replies.answer(answer)?),
             None => Ok(()),
         }
+    }
+
+    /// The span of a request, if somebody follows requests: in the trace that the client says, with a link to its connection.
+    fn request_span(&self, request: &Request) -> Span {
+        let span = tracing::info_span!(
+            target: vaylix_telemetry::REQUEST, parent: None, "request", otel.kind = "server",
+            db.system.name = "vaylix", db.operation.name = request.opcode.name(),
+            error.r#type = Empty, otel.status_code = Empty
+        );
+        if !span.is_disabled() {
+            vaylix_telemetry::join(&span, request.metadata.trace_id.and_then(Trace::of_id));
+            span.follows_from(&self.span);
+        }
+        span
     }
 
     /// The ticket of a request. Waits only while the audit log is behind.
@@ -356,8 +374,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     /// A login is not cut short by a deadline once it has begun: it must be counted, whatever comes of it.
     async fn login(&mut self, login: Login) -> Answer {
+        let before = self.session.identity();
         let login = Box::pin(self.server.door.login(self.session.visitor(), login));
         let answer = meanwhile(self.stream, self.replies.outbox(), login).await;
+        self.session.relieve(before.as_ref());
         if self.session.is_known() {
             self.member.protect();
         }

@@ -17,8 +17,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use vaylix_access::{
-    Admission, Admitted, Answer, Bucket, Door, Login, Metric, Postponed, Queued, Standing, Ticket, Visitor,
-    refusal,
+    Admission, Admitted, Answer, Bucket, Door, Identity, Login, Metric, Postponed, Queued, Standing, Ticket,
+    Visitor, refusal,
 };
 use vaylix_proto::error::WireError;
 use vaylix_proto::request::Request;
@@ -82,6 +82,23 @@ impl Session {
     /// Who is on the other side.
     pub(crate) fn visitor(&mut self) -> &mut Visitor {
         &mut self.visitor
+    }
+
+    /// Who is logged in, if anybody is.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.visitor.identity().cloned()
+    }
+
+    /// After a login: what somebody else has queued is nobody's to carry out.
+    pub(crate) fn relieve(&mut self, before: Option<&Identity>) {
+        let goes_on = match (before, self.visitor.identity()) {
+            (Some(before), Some(now)) => now.is_of_user_of(before),
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        if !goes_on {
+            self.drop_transaction();
+        }
     }
 
     /// Decides about a request that was completely received at `received_at`.

@@ -6,7 +6,7 @@ use vaylix_access::{Limits, Metric};
 use vaylix_proto::request::Metadata;
 use vaylix_proto::{Command, Reply};
 
-use crate::support::{Client, Options, Server, code, command, value};
+use crate::support::{Client, Options, PASSWORD, Server, code, command, quoted, value};
 
 async fn begin(client: &mut Client) {
     assert_eq!(client.say("multi").await, Ok(Reply::Ok));
@@ -109,6 +109,23 @@ async fn it_expires_and_what_follows_runs_outside() {
     server.close().await;
 }
 
+/// What one user has queued, another neither carries out nor gets to see.
+#[tokio::test]
+async fn login_as_somebody_else_drops_the_queue() {
+    let server = Server::start(Options { login: true, ..Options::default() }).await;
+    let mut client = server.login().await;
+    assert_eq!(client.say("create user other password \"abcdefghijk1\"").await, Ok(Reply::Ok));
+    assert_eq!(client.say("set secret 1").await, Ok(Reply::Ok));
+    begin(&mut client).await;
+    queue(&mut client, "get secret").await;
+    queue(&mut client, "clear").await;
+    assert_eq!(client.say("auth other \"abcdefghijk1\"").await, Ok(Reply::Ok));
+    assert_eq!(code(&client.say("exec").await), "SRV-015");
+    assert_eq!(server.metric(Metric::TransactionsDiscarded), 1);
+    assert_eq!(server.login().await.say("get secret").await, Ok(value("1")));
+    server.close().await;
+}
+
 #[tokio::test]
 async fn login_inside_keeps_the_queue_and_leaving_drops_it() {
     let server = Server::start(Options { login: true, ..Options::default() }).await;
@@ -116,6 +133,7 @@ async fn login_inside_keeps_the_queue_and_leaving_drops_it() {
     begin(&mut client).await;
     queue(&mut client, "set a 1").await;
     assert_eq!(code(&client.say("auth root wrong").await), "SRV-008");
+    assert_eq!(client.say(&format!("auth root {}", quoted(PASSWORD))).await, Ok(Reply::Ok));
     assert!(matches!(client.say("exec").await, Ok(Reply::Exec(results)) if results == [Reply::Ok]));
     begin(&mut client).await;
     queue(&mut client, "set a 2").await;

@@ -83,6 +83,24 @@ impl BackupDir {
         Ok(dir)
     }
 
+    /// Whether [`open_or_create`](Self::open_or_create) would take the directory, as far as that can be told without creating
+    /// anything.
+    ///
+    /// # Errors
+    /// As for [`open_or_create`](Self::open_or_create).
+    pub fn check(path: &Path, data_dir: &DataDir) -> Result<(), StorageError> {
+        let failed = |source| {
+            StorageError::io("use the backup directory", path, source)
+                .advise("name a directory that the server's user owns, or that can be created")
+        };
+        let data = fs::canonicalize(data_dir.root()).map_err(failed)?;
+        refuse_ours(path, &real_path(path).map_err(failed)?, &data)?;
+        match Directory::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => opened.map(drop).map_err(failed),
+        }
+    }
+
     fn with_watch(path: &Path, watch: Watch) -> Result<Self, StorageError> {
         let failed = |source| StorageError::io("use the backup directory", path, source);
         let real_path = fs::canonicalize(path).map_err(failed)?;

@@ -10,6 +10,9 @@ use rustix::io::Errno;
 use super::Watch;
 use crate::disk::Operation;
 
+/// What the name of a manifest has behind that of its document.
+const MANIFEST_SUFFIX: &str = ".manifest.json";
+
 /// Bytes of a path that are looked at; the operating system takes no more in one piece either.
 const PATH_BYTES_MAX: usize = 4096;
 
@@ -48,6 +51,10 @@ impl Place {
     /// Whether a file may be put here: there is nothing yet, or a file, but no link, neither for it nor for its
     /// manifest.
     pub(super) fn is_usable(&self) -> io::Result<bool> {
+        if self.name.ends_with(MANIFEST_SUFFIX) {
+            let message = format!("a name that ends with {MANIFEST_SUFFIX} is that of a manifest");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         for name in [&self.name, &self.manifest()] {
             match self.directory.kind(name)? {
                 None | Some(FileType::RegularFile) => {}
@@ -62,7 +69,7 @@ impl Place {
 
 /// The name of a document's manifest.
 pub(super) fn manifest_name(document: &str) -> String {
-    format!("{document}.manifest.json")
+    format!("{document}{MANIFEST_SUFFIX}")
 }
 
 /// An open directory.

@@ -64,6 +64,7 @@ fn a_newer_version_is_refused_as_such() {
 fn a_lost_keyring_is_never_replaced() {
     for sealed in ["vote.bin", "snapshot.bin", "manifest.bin", "wal/1-2.wal", "wal/origin.bin"] {
         let (_root, dir) = fresh();
+        fs::create_dir(dir.wal()).unwrap();
         fs::write(dir.root().join(sealed), b"sealed").unwrap();
         let error = Keyring::open_or_create(&dir, 1).err().unwrap();
         assert_eq!(error.code(), Code::UnsupportedStorageFormat);

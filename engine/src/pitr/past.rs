@@ -27,7 +27,8 @@ pub struct Window {
     pub oldest_ms: Option<u64>,
     /// The last record that can be restored.
     pub newest: Option<u64>,
-    /// The moment of the last change in this state. Later ones stand for the same state.
+    /// The moment of the last change in this state, and later ones stand for the same state; the last moment before it where
+    /// the log is damaged behind it.
     pub newest_ms: Option<u64>,
 }
 
@@ -144,7 +145,13 @@ impl<'a, C: Content> Past<'a, C> {
                 None
             }
             Some(Ok(time_ms)) if time_ms > 0 => Some(time_ms),
-            _ => self.first_change(base.map_or(Sequence::FIRST.get(), |base| index(base) + 1))?,
+            _ => {
+                let from = base.map_or(Sequence::FIRST.get(), |base| index(base) + 1);
+                self.first_change(from).unwrap_or_else(|error| {
+                    tracing::warn!(code = %error.code(), %error, "the beginning of the log cannot be read");
+                    None
+                })
+            }
         };
         let covered = last.as_ref().map(index);
         let newest_ms = match self.last_change(covered.unwrap_or(0))? {
@@ -154,14 +161,17 @@ impl<'a, C: Content> Past<'a, C> {
                 time_ms.filter(|time_ms| *time_ms > 0)
             }
         };
+        // What is damaged may have happened at the time of the last change that is whole, and is part of that moment.
+        let newest_ms = newest_ms.map(|last| last - u64::from(self.history.damage().is_some()));
         let newest = covered.max(self.history.last_id().map(|last| last.index));
         Ok(Window { oldest: first, oldest_ms, newest, newest_ms })
     }
 
-    /// The time of the first change in the record `from` or behind it.
+    /// The time of the first change in the record `from` or behind it. No more is read than that takes: what comes later may
+    /// be damaged.
     fn first_change(&self, mut from: u64) -> Result<Option<u64>, StorageError> {
         loop {
-            let records = self.history.read(from, u64::MAX, READ_BYTES_MAX)?;
+            let records = self.history.read(from, u64::MAX, 1)?;
             let Some(last) = records.last() else { return Ok(None) };
             from = last.id.index + 1;
             for record in &records {

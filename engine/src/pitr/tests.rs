@@ -395,9 +395,10 @@ fn what_came_before_damage_in_the_newest_segment_is_restored() {
         let damage = found.damage.unwrap_or_else(|| panic!("{what}: no damage"));
         assert_eq!(
             (found.window.newest, found.window.newest_ms),
-            (Some(whole), Some(time_ms(whole))),
+            (Some(whole), Some(time_ms(whole) - 1)),
             "{what}"
         );
+        assert!(past.rebuild(Point::TimestampMs(time_ms(whole) - 1)).is_ok(), "{what}");
         for index in [1, 9, 15, 20, whole - 1, whole, whole + 1, 30] {
             let rebuilt = past.rebuild(Point::Sequence(index));
             if index <= whole {
@@ -446,15 +447,23 @@ fn a_target_is_made_as_a_whole_or_not_at_all() {
     let past = make(&some_steps(), Retention { age_ms: 1 << 40, bytes: 1 << 40 });
     let parent = crate::crash::scratch();
     let (dir, _) = past.open();
+    let link = parent.path().join("link");
+    std::os::unix::fs::symlink(past.root.path(), &link).unwrap();
     let refused = |path: &Path| match Target::prepare(&dir, path) {
         Err(error) => error,
         Ok(_) => panic!("{} was taken", path.display()),
     };
-    for path in
-        [past.root.path().to_owned(), past.root.path().join("wal/../"), past.root.path().join("inside")]
-    {
+    for path in [
+        past.root.path().to_owned(),
+        past.root.path().join("wal/../"),
+        past.root.path().join("inside"),
+        past.root.path().join("inside/missing"),
+        parent.path().join("missing/../new"),
+        link.join("inside"),
+    ] {
         assert_eq!(refused(&path).code(), Code::InvalidStorageOperation, "{}", path.display());
     }
+    fs::remove_file(link).unwrap();
     let taken = parent.path().join("taken");
     fs::create_dir(&taken).unwrap();
     fs::File::create(taken.join("something")).unwrap().write_all(b"x").unwrap();

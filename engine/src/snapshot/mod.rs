@@ -9,6 +9,7 @@
 mod content;
 mod manifest;
 mod older;
+mod scrub;
 mod stream;
 
 use std::fs::File;
@@ -20,6 +21,7 @@ use vaylix_proto::Code;
 pub use content::{read_position, read_state};
 pub(crate) use manifest::KIND as MANIFEST;
 pub use older::{Kept, Listed, Listing, Retention, list, remove_older, retain};
+pub(crate) use scrub::{files, scrub};
 pub use stream::{Head, Info, Reader, Writer};
 
 use crate::disk::{Disk, DiskFile, temporary};

@@ -103,6 +103,13 @@ fn path_of(directory: &Path, index: u64) -> PathBuf {
     directory.join(format!("{index}.bin"))
 }
 
+/// Whether this is the name of an older snapshot; a file of another name is nobody's business.
+fn is_named_like_one(path: &Path) -> bool {
+    let is_binary = path.extension().is_some_and(|extension| extension == "bin");
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    is_binary && stem.is_some_and(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn older(dir: &DataDir) -> Result<(Vec<Found>, Vec<StorageError>), StorageError> {
     let directory = dir.older_snapshots();
     let failed = |source| StorageError::io("list the directory", &directory, source);
@@ -113,6 +120,9 @@ fn older(dir: &DataDir) -> Result<(Vec<Found>, Vec<StorageError>), StorageError>
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for entry in entries {
         let path = entry.map_err(failed)?.path();
+        if !is_named_like_one(&path) {
+            continue;
+        }
         match read_header(&path) {
             Ok(Some(header)) if header.last.is_some_and(|last| path_of(&directory, last.index) == path) => {
                 found.push(Found { path, header });
@@ -125,15 +135,15 @@ fn older(dir: &DataDir) -> Result<(Vec<Found>, Vec<StorageError>), StorageError>
                 )
                 .in_file(&path)
                 .at(0)
-                .advise(OLDER),
+                .advise(ADVICE),
             ),
-            Err(error) => unreadable.push(error.advise(OLDER)),
+            Err(error) => unreadable.push(error.advise(ADVICE)),
         }
     }
     Ok((found, unreadable))
 }
 
-const OLDER: &str =
+pub(super) const ADVICE: &str =
     "only moments before the next newer snapshot need it: restore the file from a backup, or remove it";
 
 fn read_header(path: &Path) -> Result<Option<Header>, StorageError> {

@@ -26,7 +26,8 @@
 //! before it; the key is bound to the header. So chunks cannot be changed, moved, dropped or added, and a
 //! container without its end is not a snapshot. Snapshots are never repaired.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -317,6 +318,13 @@ pub struct Reader<R> {
     ended: bool,
     /// The file it comes from, for errors.
     path: Option<PathBuf>,
+}
+
+impl Reader<BufReader<File>> {
+    /// The length of the file.
+    pub(super) fn file_len(&self) -> io::Result<u64> {
+        Ok(self.source.get_ref().metadata()?.len())
+    }
 }
 
 impl<R: Read> Reader<R> {

@@ -147,27 +147,53 @@ fn lanes(digest: &[u8; DIGEST_BYTES]) -> [u64; LANES] {
     lanes
 }
 
+/// A set of entries, as a digest sees it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Counted {
+    len: u64,
+    sum: Sum,
+}
+
+impl Counted {
+    /// The keys of a state.
+    pub(super) fn of(keys: &Keyspace) -> Self {
+        Self { len: keys.len() as u64, sum: keys.sum() }
+    }
+
+    /// Takes an entry in.
+    pub(super) fn add(&mut self, entry: &Entry) {
+        self.len += 1;
+        self.sum.add_entry(entry);
+    }
+
+    fn hash_into(self, hash: &mut Sha256) {
+        hash.update(self.len.to_le_bytes());
+        self.sum.hash_into(hash);
+    }
+}
+
 /// The digest of a state.
 pub(super) fn of(root: &Root) -> StateDigest {
+    let prepared = root.prepared.as_ref().map(|prepared| Counted::of(&prepared.keys));
+    of_counted(root, Counted::of(&root.keys), prepared.unwrap_or_default())
+}
+
+/// The digest of a state whose keys, and those of whose prepared restore if it has one, are these instead of its own.
+pub(super) fn of_counted(root: &Root, keys: Counted, prepared_keys: Counted) -> StateDigest {
     let mut hash = Sha256::new_with_prefix(FORMAT);
     for number in [root.applied.map_or(0, Sequence::get), root.time_ms(), root.access_revision] {
         hash.update(number.to_le_bytes());
     }
     hash.update((root.system.len() as u64).to_le_bytes());
     root.system_sum.hash_into(&mut hash);
-    hash_keys(&mut hash, &root.keys);
+    keys.hash_into(&mut hash);
     hash.update([u8::from(root.prepared.is_some())]);
     if let Some(prepared) = &root.prepared {
         hash.update(prepared.restore.to_le_bytes());
         hash.update(prepared.parts.to_le_bytes());
         hash.update(prepared.counted.to_le_bytes());
         hash.update(prepared.touched_ms.to_le_bytes());
-        hash_keys(&mut hash, &prepared.keys);
+        prepared_keys.hash_into(&mut hash);
     }
     StateDigest(hash.finalize().into())
-}
-
-fn hash_keys(hash: &mut Sha256, keys: &Keyspace) {
-    hash.update((keys.len() as u64).to_le_bytes());
-    keys.sum().hash_into(hash);
 }

@@ -24,7 +24,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::digest::{DIGEST_BYTES, Mark, StateDigest, Sum};
+use super::digest::{self, Counted, DIGEST_BYTES, Mark, StateDigest, Sum};
 use super::entry::Entry;
 use super::keyspace::Keyspace;
 use super::restore::Prepared;
@@ -106,6 +106,19 @@ impl Root {
     /// # Errors
     /// [`DecodeError`], for anything that [`Root::encode`] does not write.
     pub fn decode(source: impl Read) -> Result<Self, DecodeError> {
+        Self::read(source, Keys::Kept)
+    }
+
+    /// Reads an image as [`decode`](Self::decode) does and judges all of it, but keeps no keys: the memory it takes is that of
+    /// one entry. Returns the last log entry that the image contains.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn check(source: impl Read) -> Result<Option<Sequence>, DecodeError> {
+        Ok(Self::read(source, Keys::Counted)?.applied)
+    }
+
+    fn read(source: impl Read, become_of: Keys) -> Result<Self, DecodeError> {
         let mut image = Image { source, scratch: Vec::new() };
         let (format, applied, time_ms) = image.head()?;
         let mut root = Self { applied, ..Self::default() };
@@ -121,10 +134,16 @@ impl Root {
             }
             root.put_record(name, Bytes::copy_from_slice(image.bytes(content_len.into())?));
         }
-        root.keys = image.keys(root.keys.time_ms())?;
+        let (keys, counted) = image.keys(root.keys.time_ms(), become_of)?;
+        root.keys = keys;
+        let mut prepared_counted = Counted::default();
         root.prepared = match image.array()? {
             [0] => None,
-            [1] => Some(image.prepared()?),
+            [1] => {
+                let (prepared, counted) = image.prepared(become_of)?;
+                prepared_counted = counted;
+                Some(prepared)
+            }
             _ => return Err(DecodeError::Malformed("neither with nor without a prepared restore")),
         };
         if format != FORMAT_1 {
@@ -133,12 +152,21 @@ impl Root {
                 [1] => Some(image.mark()?),
                 _ => return Err(DecodeError::Malformed("neither with nor without a mark")),
             };
-            if image.array::<DIGEST_BYTES>()? != root.digest().as_bytes() {
+            let digest = digest::of_counted(&root, counted, prepared_counted);
+            if image.array::<DIGEST_BYTES>()? != digest.as_bytes() {
                 return Err(DecodeError::Malformed("the digest is that of another state"));
             }
         }
         if image.array()? == *END { Ok(root) } else { Err(DecodeError::Malformed("the end mark is missing")) }
     }
+}
+
+/// What becomes of the keys of an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Kept,
+    /// They are judged and forgotten.
+    Counted,
 }
 
 /// A source of the parts of an image.
@@ -165,25 +193,36 @@ impl<R: Read> Image<R> {
         Ok(Mark { at, digest: StateDigest(self.array()?) })
     }
 
-    fn prepared(&mut self) -> Result<Prepared, DecodeError> {
+    fn prepared(&mut self, become_of: Keys) -> Result<(Prepared, Counted), DecodeError> {
         let restore = self.u64()?;
         let (parts, counted, touched_ms) = (self.u32()?, self.u64()?, self.u64()?);
         let mut prepared = Prepared { parts, counted, ..Prepared::new(restore, touched_ms) };
-        prepared.keys = self.keys(prepared.keys.time_ms())?;
-        Ok(prepared)
+        let (keys, counted) = self.keys(prepared.keys.time_ms(), become_of)?;
+        prepared.keys = keys;
+        Ok((prepared, counted))
     }
 
-    fn keys(&mut self, time_ms: u64) -> Result<Keyspace, DecodeError> {
+    /// The keys that are kept, and the digest of all.
+    fn keys(&mut self, time_ms: u64, become_of: Keys) -> Result<(Keyspace, Counted), DecodeError> {
         let mut last: Option<Entry> = None;
         let count = self.u64()?;
-        let entries = (0..count).map(|_| {
+        let mut entries = (0..count).map(|_| {
             let entry = self.entry()?;
             if last.replace(entry.clone()).is_some_and(|last| last >= entry) {
                 return Err(DecodeError::Malformed("keys are not in order"));
             }
             Ok(entry)
         });
-        Keyspace::from_ascending(time_ms, entries)
+        if become_of == Keys::Kept {
+            let keys = Keyspace::from_ascending(time_ms, entries)?;
+            let counted = Counted::of(&keys);
+            return Ok((keys, counted));
+        }
+        let mut counted = Counted::default();
+        entries.try_for_each(|entry| entry.map(|entry| counted.add(&entry)))?;
+        let mut none = Keyspace::default();
+        none.advance(time_ms);
+        Ok((none, counted))
     }
 
     fn entry(&mut self) -> Result<Entry, DecodeError> {

@@ -75,6 +75,11 @@ impl History {
         let mut kept = VecDeque::new();
         let mut segments = Vec::new();
         for Live { found, key, scanned } in judged.live {
+            if let Some(last) = scanned.last.filter(|_| scanned.marks.is_empty())
+                && let Err(error) = scan::check_end(&found.path, &key, last)
+            {
+                tracing::warn!(code = %error.code(), %error, "an old segment of the log is damaged");
+            }
             let sealed_end = match found.name {
                 Name::Sealed { end, .. } => Some(end),
                 Name::Active { .. } => None,

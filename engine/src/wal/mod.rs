@@ -16,8 +16,9 @@
 //! - What was promised room finds it (`room`).
 //!
 //! # Steps, and what a crash between them leaves
-//! - Rotation: cut the active segment to its content, sync it, rename it, sync the directory; write the header of the next
-//!   (prepared as `*.tmp`), sync it, rename it, sync the directory. In between there is no active segment: fine. An active
+//! - Rotation: sync the active segment, rename it, sync the directory, cut it to its content, sync it; write the header of the
+//!   next (prepared as `*.tmp`), sync it, rename it, sync the directory. In between there is no active segment, and the newest
+//!   finished one may not be cut yet: fine. An active
 //!   segment without records is not sealed but removed, after its successor is there (or replaced, when the names are
 //!   equal). In between there are two, of which the older is empty: fine.
 //! - Truncation: rotate to a segment that *supersedes* everything from the cut on; remove the segments that are wholly
@@ -41,10 +42,12 @@ mod record;
 mod recovery;
 mod room;
 mod scan;
+mod scrub;
 mod sector;
 mod shared;
 mod spare;
 mod stats;
+mod terms;
 mod writer;
 
 use std::collections::VecDeque;
@@ -55,6 +58,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use tracing::Span;
 use vaylix_proto::Code;
 
 pub use config::{Config, OnFatal, SyncPolicy};
@@ -66,6 +70,7 @@ pub use recovery::{Recovery, TornTail};
 pub use room::{Purpose, RoomAnswer};
 pub use shared::Completion;
 pub use stats::Stats;
+pub use terms::Terms;
 
 use crate::error::StorageError;
 use crate::keyring::Keyring;
@@ -78,6 +83,14 @@ use room::ReserveFile;
 use shared::{Batch, QUEUE_BYTES_MAX, Reply, Shared, State, Work, size_bytes};
 use spare::Spare;
 use writer::{Active, Writer};
+
+/// Whether the file that says where the log begins is whole.
+///
+/// # Errors
+/// `ENG-007`, `ENG-008` or `ENG-009` when it is not, `ENG-002` for I/O.
+pub(crate) fn check_origin(dir: &DataDir, keyring: &Keyring) -> Result<(), StorageError> {
+    origin::load(dir, keyring).map(drop)
+}
 
 /// Where a log begins that never held anything.
 const FIRST_INDEX: u64 = 1;
@@ -193,6 +206,7 @@ impl Wal {
             doomed: VecDeque::new(),
             looked_at: Instant::now(),
             unsynced_since: None,
+            spans: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("vaylix-wal".into())
@@ -209,12 +223,22 @@ impl Wal {
     /// # Panics
     /// When the records do not continue the log without a gap, or no index is left behind them. A log that never held anything may begin anywhere.
     pub fn append(&self, records: Vec<Record>, done: Completion) {
-        if let Err((error, done)) = self.enqueue(records, done) {
+        self.append_within(Span::none(), records, done);
+    }
+
+    /// The same within a span that somebody follows: the sync that makes the records durable becomes a part of it.
+    pub fn append_within(&self, span: Span, records: Vec<Record>, done: Completion) {
+        if let Err((error, done)) = self.enqueue(span, records, done) {
             done(Err(error));
         }
     }
 
-    fn enqueue(&self, records: Vec<Record>, done: Completion) -> Result<(), (io::Error, Completion)> {
+    fn enqueue(
+        &self,
+        span: Span,
+        records: Vec<Record>,
+        done: Completion,
+    ) -> Result<(), (io::Error, Completion)> {
         if records.iter().any(|record| record.body.len() > BODY_BYTES_MAX) {
             let message = format!("a record of more than {BODY_BYTES_MAX} bytes");
             return Err((io::Error::new(io::ErrorKind::InvalidInput, message), done));
@@ -238,7 +262,7 @@ impl Wal {
         }
         state.log.push(&records);
         state.queued_bytes += size_bytes(&records);
-        state.queue.push_back(Work::Append(Batch { records, done }));
+        state.queue.push_back(Work::Append(Batch { records, span, done }));
         shared.work.notify_one();
         Ok(())
     }

@@ -11,14 +11,15 @@
 //! | active segment without records | replaced by the new active segment, which supersedes what it superseded |
 //! | an older active segment beside it, without records | removed: its replacement was interrupted |
 //! | active segment with records | a torn tail is cut off; the segment is sealed |
+//! | newest finished segment with zeros, or a write that failed, behind its end | cut: sealing it was interrupted |
 //! | no active segment | fine: a rotation was interrupted |
 //! | anything else that does not fit | refused with code, file, offset and advice |
 //!
-//! Finished segments that a snapshot covers are judged by name and header, if the next segment proves how they end.
+//! Finished segments that a snapshot covers are judged by name and header, if the next segment proves how they end. Of those
+//! no more is read than it takes to tell who led when (`terms`), and damage found by that is told, but no reason to refuse.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use super::log::{Log, Segment, remove_all};
 use super::name::Name;
 use super::record::{Record, RecordId};
 use super::scan::{self, Scanned, Watch};
-use super::sector::SECTOR_BYTES;
+use super::terms::{self, Terms};
 use super::{Config, newest, origin};
 use crate::error::StorageError;
 use crate::keyring::Keyring;
@@ -47,6 +48,10 @@ pub struct Recovery {
     pub purged: Option<RecordId>,
     /// The beginning of a write that never completed and was cut off.
     pub torn_tail: Option<TornTail>,
+    /// Who led when, in the segments that were not read.
+    pub unread: Terms,
+    /// The last record of the last damaged segment among those: who led when is not known up to there.
+    pub unknown_up_to: Option<RecordId>,
 }
 
 /// The beginning of a write that never completed, hence was never acknowledged.
@@ -173,9 +178,22 @@ pub(super) fn open(
     check: impl FnOnce(&Recovery) -> Result<(), StorageError>,
 ) -> Result<Opened, StorageError> {
     let examined = examine(dir, keyring, covered, Extent::Whole, &mut |_| Ok(()))?;
-    let Examined { fresh, judged, recovery, leftovers, marked, number, .. } = examined;
+    let Examined { fresh, judged, mut recovery, leftovers, marked, number, .. } = examined;
     let Judged { live, stale, .. } = judged;
+    let (unread, damage) = Terms::find(recovery.purged, &live);
+    recovery.unread = unread;
+    recovery.unknown_up_to = damage.as_ref().map(|damage| damage.up_to);
     check(&recovery)?;
+    if let Some(terms::Damage { up_to, error }) = damage {
+        tracing::error!(
+            code = %error.code(),
+            %error,
+            up_to = up_to.index,
+            "an old segment of the log is damaged: the node starts, for its snapshot has what was in there, but past moments \
+             up to that record are lost to it; see `vaylix storage verify`"
+        );
+    }
+    dir.disk().create_directory(&dir.wal())?;
     if fresh {
         origin::store(dir, keyring, None)?;
     }
@@ -259,7 +277,7 @@ pub(super) fn examine(
         None => live.first().map(|live| live.found.header.start),
     };
     let records = first.zip(last).map_or(0, |(first, last)| (last.index + 1).saturating_sub(first));
-    let recovery = Recovery { records, last, purged, torn_tail };
+    let recovery = Recovery { records, last, purged, torn_tail, ..Recovery::default() };
     Ok(Examined { fresh, judged, recovery, damage, leftovers, marked, number })
 }
 
@@ -315,11 +333,8 @@ fn list(directory: &Path, extent: Extent) -> Result<Listing, StorageError> {
 
 /// The header of the segment in this file.
 pub(super) fn read_header(path: &Path) -> Result<Header, StorageError> {
-    let failed = |source| StorageError::io("read the segment", path, source);
-    let mut bytes = Vec::with_capacity(SECTOR_BYTES);
-    let file = File::open(path).map_err(failed)?;
-    file.take(SECTOR_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
-    Header::decode(&bytes, path)
+    let mut file = File::open(path).map_err(|source| StorageError::io("read the segment", path, source))?;
+    Header::read(&mut file, path)
 }
 
 /// Puts the segments in the order of the log and tells how far each counts.
@@ -404,6 +419,10 @@ fn judge(
         let key = Arc::new(found.header.key(keyring, &found.path)?);
         let mut scanned = match found.name {
             Name::Active { .. } => scan::active(&found.path, &found.header, &key, below, watch)?,
+            Name::Sealed { end, .. } if segments.peek().is_none() => {
+                let read = scan::newest_sealed(&found.path, &found.header, &key, below, end, watch)?;
+                found.ends_with(end, read)
+            }
             Name::Sealed { end, .. } => {
                 let proved = segments.peek().and_then(|next| next.header.previous);
                 match proved.filter(|last| last.index == end && found.is_covered(covered)) {
@@ -450,11 +469,15 @@ fn seal(dir: &DataDir, live: Live) -> Result<Kept, StorageError> {
     };
     if let Name::Active { start } = found.name {
         let mut file = dir.disk().open(&path)?;
-        file.resize(end)?;
-        file.sync_all()?;
+        file.sync()?;
         path = Name::Sealed { start, end: last.index }.path(&dir.wal());
         file.rename(&path)?;
         dir.disk().sync_directory(&dir.wal())?;
+    }
+    if scan::file_len(&path)? > end {
+        let file = dir.disk().open(&path)?;
+        file.resize(end)?;
+        file.sync_all()?;
     }
     let live_last = live_last.map(|last| last.index);
     let overhangs = live_last != Some(last.index);

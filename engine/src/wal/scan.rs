@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use vaylix_proto::Code;
@@ -18,7 +19,7 @@ const READ_BYTES: usize = 256 << 10;
 const MARK_STRIDE_BYTES: u64 = 64 << 10;
 pub(super) const FIRST_FRAME: u64 = SECTOR_BYTES as u64;
 
-const RESTORE: &str = "acknowledged records are damaged: restore the directory from a backup, or rebuild this node from another one";
+pub(super) const RESTORE: &str = "acknowledged records are damaged: restore the directory from a backup, or rebuild this node from another one";
 
 /// Where a frame begins.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,43 @@ pub(super) fn unread(path: &Path, last: RecordId) -> Result<Scanned, StorageErro
     Ok(Scanned { last: Some(last), live_last: Some(last), end, ..Scanned::default() })
 }
 
+/// Whether a finished segment that is not read ends with its last record.
+pub(super) fn check_end(path: &Path, key: &SegmentKey, last: RecordId) -> Result<(), StorageError> {
+    let len = file_len(path)?;
+    let refuse = |what: String| {
+        Err(StorageError::new(Code::WalDeserializationFailure, what).in_file(path).at(len).advise(RESTORE))
+    };
+    let no_record = || refuse("a finished segment that does not end with a record".to_owned());
+    let file = File::open(path).map_err(|source| StorageError::io("open the segment", path, source))?;
+    let mut sectors = Sectors::new(file, path, len.saturating_sub(SECTOR_BYTES as u64))?;
+    let mut bytes = [0; SECTOR_BYTES];
+    sectors.next(&mut bytes)?;
+    let place = match sector::read(&bytes, key.seed) {
+        Sector::Whole(place, _) => place,
+        Sector::Zero => return no_record(),
+        Sector::Damaged => {
+            let what = "checksum validation failed for a sector of the log";
+            return Err(StorageError::new(Code::ChecksumValidationFailure, what)
+                .in_file(path)
+                .at(len - SECTOR_BYTES as u64)
+                .advise(RESTORE));
+        }
+    };
+    let frame_len = u64::from(place.parts) * SECTOR_BYTES as u64;
+    let begin = len.checked_sub(frame_len).filter(|begin| *begin >= FIRST_FRAME);
+    let (Some(begin), true) = (begin, place.part + 1 == place.parts) else { return no_record() };
+    let file = File::open(path).map_err(|source| StorageError::io("open the segment", path, source))?;
+    let payload = Sectors::new(file, path, begin)?.frame(place.ordinal, key.seed)?;
+    let payload = payload.map_err(|broken| broken.refuse(path))?;
+    let records = frame::decode(payload, key, place.ordinal)
+        .map_err(|bad| StorageError::new(bad.code, bad.what).in_file(path).at(begin).advise(RESTORE))?;
+    match records.last() {
+        Some(found) if found.id == last => Ok(()),
+        Some(found) => refuse(format!("segment end sequence mismatch: it ends with {}", found.id.index)),
+        None => no_record(),
+    }
+}
+
 /// Reads a finished segment: frames from the header to the last byte, nothing else. Up to the first damage, if there is any.
 pub(super) fn sealed(
     path: &Path,
@@ -100,6 +138,36 @@ pub(super) fn sealed(
     Ok(scan.found)
 }
 
+/// Reads the newest finished segment, which ends with the record `end`. Behind that it may have what it had when it was being
+/// written: zeros, and one frame that was not acknowledged.
+pub(super) fn newest_sealed(
+    path: &Path,
+    header: &Header,
+    key: &SegmentKey,
+    below: u64,
+    end: u64,
+    watch: &mut Watch<'_>,
+) -> Result<Scanned, StorageError> {
+    let len = file_len(path)?;
+    let mut scan = Scan::new(path, header, key, below)?;
+    while scan.found.end < len && scan.index <= end {
+        let at = scan.found.end;
+        match scan.frame(watch) {
+            Ok(Ok(())) => watch.progress.advance(scan.found.end - at),
+            Ok(Err(broken)) => return Ok(scan.damaged(broken.refuse(path))),
+            Err(error) => return Ok(scan.damaged(error)),
+        }
+    }
+    let rest = match scan.sectors.frame(scan.ordinal, key.seed)? {
+        Ok(_whole) => tail(path, scan.sectors.offset, scan.ordinal + 1, key.seed),
+        Err(_torn) => tail(path, scan.found.end, scan.ordinal, key.seed),
+    };
+    match rest {
+        Ok(_) => Ok(scan.found),
+        Err(error) => Ok(scan.damaged(error)),
+    }
+}
+
 /// Reads the segment that was being written: frames, then zeros, between them at most one torn tail. Up to the first
 /// damage, if there is any.
 pub(super) fn active(
@@ -109,6 +177,14 @@ pub(super) fn active(
     below: u64,
     watch: &mut Watch<'_>,
 ) -> Result<Scanned, StorageError> {
+    let len = file_len(path)?;
+    if let Some(length) = header.length.filter(|length| len < *length) {
+        let message = format!("the segment was cut: it has {len} bytes, and had {length} when it was begun");
+        return Err(StorageError::new(Code::WalDeserializationFailure, message)
+            .in_file(path)
+            .at(len)
+            .advise(RESTORE));
+    }
     let mut scan = Scan::new(path, header, key, below)?;
     let mut at = scan.found.end;
     loop {
@@ -124,6 +200,32 @@ pub(super) fn active(
         Err(error) => return Ok(scan.damaged(error)),
     }
     Ok(scan.found)
+}
+
+/// Reads a segment of a log in use: frames from the header up to `end`, all of which have been written. Returns the last record.
+/// `advance` is told of the bytes read, and says whether to go on.
+pub(super) fn written(
+    (file, path): (File, &Path),
+    header: &Header,
+    key: &SegmentKey,
+    end: u64,
+    visit: &mut dyn FnMut(&Record) -> Result<(), StorageError>,
+    advance: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> ControlFlow<(), Result<Option<RecordId>, StorageError>> {
+    let mut watch = Watch { progress: Progress::bytes("", 0), visit };
+    let mut scan = match Scan::of(file, path, header, key, u64::MAX) {
+        Ok(scan) => scan,
+        Err(error) => return ControlFlow::Continue(Err(error)),
+    };
+    while scan.found.end < end {
+        let at = scan.found.end;
+        match scan.frame(&mut watch) {
+            Ok(Ok(())) => advance(scan.found.end - at)?,
+            Ok(Err(broken)) => return ControlFlow::Continue(Err(broken.refuse(path))),
+            Err(error) => return ControlFlow::Continue(Err(error)),
+        }
+    }
+    ControlFlow::Continue(Ok(scan.found.last))
 }
 
 pub(super) fn file_len(path: &Path) -> Result<u64, StorageError> {
@@ -147,6 +249,16 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn new(path: &'a Path, header: &Header, key: &'a SegmentKey, below: u64) -> Result<Self, StorageError> {
         let file = File::open(path).map_err(|source| StorageError::io("open the segment", path, source))?;
+        Self::of(file, path, header, key, below)
+    }
+
+    fn of(
+        file: File,
+        path: &'a Path,
+        header: &Header,
+        key: &'a SegmentKey,
+        below: u64,
+    ) -> Result<Self, StorageError> {
         let sectors = Sectors::new(file, path, FIRST_FRAME)?;
         let found = Scanned { end: FIRST_FRAME, ..Scanned::default() };
         Ok(Self { path, key, sectors, ordinal: 1, index: header.start, below, found })
@@ -425,6 +537,13 @@ pub(super) fn read(
             }
         }
         ordinal += 1;
+    }
+    if next < range.end {
+        let message = format!("the segment ends before its record {next}");
+        return Err(StorageError::new(Code::WalDeserializationFailure, message)
+            .in_file(path)
+            .at(sectors.offset)
+            .advise(RESTORE));
     }
     Ok(out)
 }

@@ -6,6 +6,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use tracing::Span;
 
 use super::log::Log;
 use super::record::{Record, RecordId};
@@ -29,6 +30,8 @@ pub(super) type Reply = SyncSender<Result<(), StorageError>>;
 /// One call of `append`.
 pub(super) struct Batch {
     pub(super) records: Vec<Record>,
+    /// What they are appended for.
+    pub(super) span: Span,
     pub(super) done: Completion,
 }
 

@@ -1,6 +1,7 @@
 //! Figures about the log.
 
 use crate::durations::Durations;
+use crate::sizes::Sizes;
 
 /// Figures about the log since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Stats {
     pub appended_records: u64,
     /// Frames written, hence writes.
     pub frames: u64,
+    /// How many records they hold.
+    pub frame_records: Sizes,
     /// Syncs of segments, by how long they took.
     pub syncs: Durations,
     /// Records found when the log was opened.

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::Span;
+
 use super::config::{Config, SyncPolicy};
 use super::frame::{self, Encoder};
 use super::header::{Header, SegmentKey};
@@ -67,6 +69,8 @@ pub(super) struct Writer {
     pub(super) looked_at: Instant,
     /// When the oldest unsynced write was made.
     pub(super) unsynced_since: Option<Instant>,
+    /// What is being appended for.
+    pub(super) spans: Vec<Span>,
 }
 
 /// The segment being written.
@@ -90,6 +94,8 @@ pub(super) struct Active {
     torn: bool,
     /// Whether the segment has its final name, so that nothing may be added to it.
     sealed: bool,
+    /// Whether it ends with its content.
+    cut: bool,
 }
 
 impl Writer {
@@ -218,8 +224,12 @@ impl Writer {
                 records.append(&mut batch.records);
             }
             dones.push(batch.done);
+            if !batch.span.is_disabled() {
+                self.spans.push(batch.span);
+            }
         }
         let written = self.write(&records);
+        self.spans.clear();
         if written.is_ok() {
             let mut state = self.shared.state.lock();
             state.stats.append_batches += count;
@@ -261,6 +271,7 @@ impl Writer {
         {
             let mut state = self.shared.state.lock();
             state.stats.frames += 1;
+            state.stats.frame_records.count(records.len() as u64);
             state.room_bytes = active.room_bytes();
             let segment = state.log.active();
             segment.end = end;
@@ -442,13 +453,11 @@ impl Writer {
 
     /// Makes everything written durable.
     fn sync(&mut self) -> Result<(), StorageError> {
-        self.sync_by(DiskFile::sync)
-    }
-
-    fn sync_by(&mut self, sync: fn(&DiskFile) -> Result<(), StorageError>) -> Result<(), StorageError> {
+        let span = self.sync_span();
         let begun = Instant::now();
-        sync(&self.active.file)?;
+        self.active.file.sync()?;
         let took = begun.elapsed();
+        drop(span);
         self.active.synced = self.active.ordinal;
         self.unsynced_since = None;
         let mut state = self.shared.state.lock();
@@ -457,15 +466,41 @@ impl Writer {
         Ok(())
     }
 
-    /// Cuts the active segment to its content, makes it durable and gives it its final name.
+    /// A part of the first append that is followed, with links to the others: one sync serves all.
+    fn sync_span(&self) -> Span {
+        let Some((first, others)) = self.spans.split_first() else { return Span::none() };
+        let span = tracing::info_span!(target: "span.wal", parent: first, "wal_sync");
+        for other in others {
+            span.follows_from(other);
+        }
+        span
+    }
+
+    /// Makes the active segment durable, gives it its final name, which says what it ends with, and cuts it to its content.
+    ///
+    /// In this order, because a segment that is shorter than it should be, and whose name does not say where it ends, has lost
+    /// something.
     fn seal(&mut self) -> Result<(), StorageError> {
-        if self.active.ordinal == 0 || self.active.sealed {
+        if self.active.ordinal == 0 || self.active.cut {
             return Ok(());
         }
+        if !self.active.sealed {
+            self.name_sealed()?;
+        }
+        self.dir.disk().sync_directory(&self.dir.wal())?;
         self.active.file.resize(self.active.end)?;
         self.active.reserved = self.active.end;
         self.active.zeroed = self.active.end;
-        self.sync_by(DiskFile::sync_all)?;
+        self.active.file.sync_all()?;
+        self.active.cut = true;
+        Ok(())
+    }
+
+    /// Makes the active segment durable and gives it its final name, which is not durable yet.
+    fn name_sealed(&mut self) -> Result<(), StorageError> {
+        if self.active.synced != self.active.ordinal || self.unsynced_since.is_some() {
+            self.sync()?;
+        }
         {
             // Readers open segments by name, hence under the lock.
             let mut state = self.shared.state.lock();
@@ -476,7 +511,7 @@ impl Writer {
             state.room_bytes = 0;
         }
         self.active.sealed = true;
-        self.dir.disk().sync_directory(&self.dir.wal())
+        Ok(())
     }
 
     /// Goes on in a new segment with room for a frame of this size: the active one is sealed first, or removed afterwards
@@ -757,7 +792,7 @@ impl Active {
         dir.disk().remove(&path)?;
         if let Some(vacant) = vacant {
             // It holds no records, so the space behind its header is of no use.
-            dir.disk().open(vacant)?.resize(FIRST_FRAME)?;
+            dir.disk().open(vacant)?.punch(FIRST_FRAME)?;
         }
         let mut blank = Blank { file: dir.disk().essential().create(&path)?, zeroed: 0, reserved: 0 };
         let least = FIRST_FRAME + START_BYTES;
@@ -772,6 +807,8 @@ impl Active {
     /// Turns a blank file into the active segment, durably.
     fn create(dir: &DataDir, keyring: &Keyring, header: &Header, blank: Blank) -> Result<Self, StorageError> {
         let Blank { mut file, zeroed, reserved } = blank;
+        let mut header = header.clone();
+        header.length = Some(reserved).filter(|length| *length > FIRST_FRAME);
         let path = Name::Active { start: header.start }.path(&dir.wal());
         let key = Arc::new(header.key(keyring, &path)?);
         file.write_at(&header.encode(), 0)?;
@@ -792,6 +829,7 @@ impl Active {
             spare_wanted: false,
             torn: false,
             sealed: false,
+            cut: false,
         })
     }
 

@@ -46,7 +46,8 @@ pub(crate) fn run(command: Command, given: &Given) -> Result<(), ServerError> {
     }
 }
 
-fn print(lines: &str) -> Result<(), ServerError> {
+/// Prints a result.
+pub(crate) fn print(lines: &str) -> Result<(), ServerError> {
     let mut out = std::io::stdout().lock();
     out.write_all(lines.as_bytes()).and_then(|()| out.flush()).map_err(ServerError::Output)
 }

@@ -31,7 +31,7 @@ const PASSWORD: &str = "correct horse 7 battery";
 
 /// The methods, and the permission on `*` that each needs; none: a login is enough. Written down apart from the code, in the
 /// words of the data plane's table.
-const TABLE: [(&str, Option<&str>); 35] = [
+const TABLE: [(&str, Option<&str>); 36] = [
     ("GetStatus", Some("admin")),
     ("ListMembers", Some("admin")),
     ("AddMember", Some("admin")),
@@ -39,6 +39,7 @@ const TABLE: [(&str, Option<&str>); 35] = [
     ("WatchStatus", Some("admin")),
     ("TransferLeadership", Some("admin")),
     ("RotateStorageKey", Some("admin")),
+    ("VerifyStorage", Some("admin")),
     ("Drain", Some("admin")),
     ("ListBackups", Some("backup")),
     ("CreateBackup", Some("backup")),
@@ -112,6 +113,10 @@ async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(),
                 .transfer_leadership(TransferLeadershipRequest { validate_only: true, ..Default::default() })
         ),
         "RotateStorageKey" => call!(maintenance.rotate_storage_key(RotateStorageKeyRequest {})),
+        "VerifyStorage" => {
+            let request = as_bearer(token, VerifyStorageRequest {});
+            maintenance.verify_storage(request).await?.into_inner().message().await.map(drop)
+        }
         "Drain" => call!(maintenance.drain(DrainRequest { draining: false })),
         "ListBackups" => call!(backup.list_backups(ListBackupsRequest::default())),
         "CreateBackup" => call!(backup.create_backup(CreateBackupRequest { name: name() })),
@@ -239,6 +244,46 @@ fn tokens_end_with_logout_with_the_password_and_with_the_user() {
     });
 }
 
+/// What was opened with a token goes on no longer than the token.
+#[test]
+fn streams_end_with_the_token_that_opened_them() {
+    let server = Server::start(&[]).unwrap();
+    run(async {
+        let channel = channel(admin(&server)).await;
+        let mut access = AccessServiceClient::new(channel.clone());
+        for ends in ["logout", "sessions"] {
+            let token = log_in(&channel, DEFAULT_LOGIN.0, DEFAULT_LOGIN.1).await;
+            let bearer = format!("Bearer {token}");
+            let mut audit = AuditServiceClient::new(channel.clone());
+            let request = with_authorization(&bearer, TailEventsRequest { last: 1, filter: None });
+            let mut tail = audit.tail_events(request).await.unwrap().into_inner();
+            let mut cluster = ClusterServiceClient::new(channel.clone());
+            let request = with_authorization(&bearer, WatchStatusRequest {});
+            let mut status = cluster.watch_status(request).await.unwrap().into_inner();
+            status.message().await.unwrap().unwrap();
+            tail.message().await.unwrap().unwrap();
+            if ends == "logout" {
+                access.logout(with_authorization(&bearer, LogoutRequest {})).await.unwrap();
+            } else {
+                let request = EndSessionsRequest { user: DEFAULT_LOGIN.0.to_owned(), id: String::new() };
+                access.end_sessions(by_admin(request)).await.unwrap();
+            }
+            let ended = loop {
+                if let Err(ended) = tail.message().await {
+                    break ended;
+                }
+            };
+            assert_eq!(reason(&ended), "SRV-007", "{ends}: {ended:?}");
+            let ended = loop {
+                if let Err(ended) = status.message().await {
+                    break ended;
+                }
+            };
+            assert_eq!(reason(&ended), "SRV-007", "{ends}: {ended:?}");
+        }
+    });
+}
+
 #[test]
 fn sessions_are_listed_and_ended() {
     let server = Server::start(&[]).unwrap();
@@ -276,6 +321,57 @@ fn sessions_are_listed_and_ended() {
     assert_eq!(connection.call(&Command::WhoAmI).unwrap().unwrap_err().code, "SRV-007");
     drop(connection);
     assert_eq!(call(&server, "POST", "/v1/sessions/end", "{}").0, 400);
+
+    // Who looks after users does not reach administrators.
+    for (method, path, body) in [
+        ("POST", "/v1/roles", r#"{"name":"keeper"}"#),
+        ("POST", "/v1/roles/keeper/grants", r#"{"grant":{"permission":"user_admin","pattern":"*"}}"#),
+        ("PUT", "/v1/users/al/roles/keeper", ""),
+    ] {
+        let (status, answer) = call(&server, method, path, body);
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+    let al = Some(("al", PASSWORD));
+    let listed = call_as(&server, al, "GET", "/v1/sessions", "").1;
+    let mut sessions = listed["sessions"].as_array().unwrap().iter();
+    let id = &sessions.find(|session| session["user"] == "vaylix").unwrap()["id"];
+    for body in [r#"{"user":"vaylix"}"#.to_owned(), format!(r#"{{"id":{id}}}"#)] {
+        let (status, answer) = call_as(&server, al, "POST", "/v1/sessions/end", &body);
+        assert_eq!((status, &answer["code"]), (403, &"SRV-017".into()), "{body}");
+    }
+    assert!(other.call(&Command::WhoAmI).unwrap().is_ok(), "it goes on");
+    assert_eq!(call_as(&server, al, "POST", "/v1/sessions/end", r#"{"user":"al"}"#).0, 200);
+}
+
+/// A browser sends certificates, and requests to servers without login, for any page that asks it to.
+#[test]
+fn pages_of_other_sites_change_nothing() {
+    let server = Server::start(&["--disable-auth"]).unwrap();
+    let host = admin(&server).to_string();
+    let post = |headers: &[(&str, &str)]| {
+        vaylix_testkit::http::request(admin(&server), "POST", "/v1/snapshots", headers, b"").unwrap().status
+    };
+    let own = format!("http://{host}");
+    for foreign in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("sec-fetch-site", "same-site"), ("origin", &own)],
+        &[("origin", "https://elsewhere.example")],
+        &[("origin", "null")],
+        &[("origin", "http://127.0.0.1:1")],
+    ] {
+        assert_eq!(post(foreign), 403, "{foreign:?}");
+    }
+    for ours in [&[][..], &[("origin", &*own)], &[("sec-fetch-site", "same-origin"), ("origin", &own)]] {
+        assert_eq!(post(ours), 200, "{ours:?}");
+    }
+    let get = vaylix_testkit::http::request(
+        admin(&server),
+        "GET",
+        "/v1/cluster/status",
+        &[("sec-fetch-site", "cross-site")],
+        b"",
+    );
+    assert_eq!(get.unwrap().status, 200, "what only looks may be linked to");
 }
 
 #[test]

@@ -48,6 +48,10 @@ fn a_backup_is_made_listed_checked_and_restored() {
     let mut connection = Connection::login(server.address()).unwrap();
     connection.call(&Command::Del { keys: vec!["a".into()] }).unwrap().unwrap();
     connection.call(&set_command("c", "new")).unwrap().unwrap();
+    for unclear in ["TRUE", "yes", "1", "true&validateOnly=false"] {
+        let (status, answer) = call(&server, "POST", &format!("{name}/restore?validateOnly={unclear}"), "");
+        assert_eq!((status, &answer["code"]), (400, &"SRV-030".into()), "{unclear}: {answer}");
+    }
     let (_, planned) = call(&server, "POST", &format!("{name}/restore"), r#"{"validateOnly":true}"#);
     assert_eq!((&planned["entryCount"], &planned["done"]), (&json!("12"), &json!(null)), "{planned}");
     assert_eq!(get(&server, "a"), Reply::NotFound, "it was only looked at");

@@ -2,13 +2,22 @@
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+use vaylix_admin_proto::health::HealthCheckRequest;
+use vaylix_admin_proto::health::health_check_response::ServingStatus;
+use vaylix_admin_proto::health::health_client::HealthClient;
+use vaylix_admin_proto::v1::audit_service_client::AuditServiceClient;
+use vaylix_admin_proto::v1::cluster_service_client::ClusterServiceClient;
+use vaylix_admin_proto::v1::{TailEventsRequest, WatchStatusRequest};
 use vaylix_testkit::certificates::{Authority, Directory, Validity};
 use vaylix_testkit::process::Process;
 use vaylix_testkit::{Server, http, server, wire};
 
-use crate::support::{admin, call};
+use crate::support::{admin, by_admin, call, channel, run};
 
 fn output_of(flags: &[&str]) -> (String, Option<i32>) {
     let dir = TempDir::new().unwrap();
@@ -125,4 +134,57 @@ fn a_server_that_stops_finishes_what_it_was_asked() {
     let idle = http::connect(admin(&server)).unwrap();
     assert!(server.stop("TERM").unwrap().success());
     drop(idle);
+}
+
+/// Streams go on for ever, but not longer than the server: each ends with a code, and none holds up the stop.
+#[test]
+fn streams_end_with_a_code_when_the_server_stops() {
+    /// Far below the time that requests in progress are given.
+    const STOP_TIME_MAX: Duration = Duration::from_millis(1500);
+    let mut server = Server::start(&[]).unwrap();
+    run(async {
+        let channel = channel(admin(&server)).await;
+        let question = HealthCheckRequest { service: "vaylix.data".to_owned() };
+        let mut health = HealthClient::new(channel.clone()).watch(question).await.unwrap().into_inner();
+        let mut cluster = ClusterServiceClient::new(channel.clone());
+        let mut status = cluster.watch_status(by_admin(WatchStatusRequest {})).await.unwrap().into_inner();
+        let mut audit = AuditServiceClient::new(channel.clone());
+        let request = TailEventsRequest { last: 1, filter: None };
+        let mut tail = audit.tail_events(by_admin(request)).await.unwrap().into_inner();
+        let serving = health.message().await.unwrap().unwrap().status();
+        assert_eq!(serving, ServingStatus::Serving);
+        status.message().await.unwrap().unwrap();
+        tail.message().await.unwrap().unwrap();
+
+        let begun = Instant::now();
+        server.signal("TERM").unwrap();
+        let last = health.message().await.unwrap().unwrap().status();
+        assert_eq!(last, ServingStatus::NotServing, "that is said before the end");
+        let ended = health.message().await.unwrap_err();
+        is_stopping(&ended);
+        is_stopping(&end_of(&mut status).await);
+        is_stopping(&end_of(&mut tail).await);
+        // The client's end of the connection has a part in its end.
+        let ended = tokio::task::spawn_blocking(move || server.wait());
+        assert!(ended.await.unwrap().unwrap().success());
+        let took = begun.elapsed();
+        assert!(took < STOP_TIME_MAX, "{took:?}");
+    });
+}
+
+/// What a stream ends with.
+async fn end_of<T>(stream: &mut Streaming<T>) -> Status {
+    loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ends without a status"),
+            Err(status) => return status,
+        }
+    }
+}
+
+#[track_caller]
+fn is_stopping(status: &Status) {
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    assert_eq!((status.code(), reason.as_str()), (Code::Unavailable, "SRV-005"), "{status:?}");
 }

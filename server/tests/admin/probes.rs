@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use vaylix_proto::Command;
 use vaylix_testkit::process::{PATIENCE, Process};
 use vaylix_testkit::server::{self, ADMIN_READY, named_address};
 use vaylix_testkit::{Server, http, wait, wire};
@@ -150,6 +151,50 @@ fn a_listener_for_collectors_knows_nothing_else() {
         let headers = [("authorization", authorization.as_str())];
         assert_eq!(http::request(address, "GET", path, &headers, b"").unwrap().status, 404, "{path}");
     }
+}
+
+#[test]
+fn what_is_done_is_found_in_the_histograms() {
+    let server = Server::start(&["--metrics-bind", "127.0.0.1:0"]).unwrap();
+    let mut client = wire::Connection::login(server.address()).unwrap();
+    for key in ["a", "b", "c"] {
+        client.call(&wire::set_command(key, "v")).unwrap().unwrap();
+    }
+    client.call(&Command::Multi).unwrap().unwrap();
+    client.call(&Command::Discard).unwrap().unwrap();
+    client.call(&Command::Get { key: "a".into() }).unwrap().unwrap();
+    client.call(&Command::Snapshot).unwrap().unwrap();
+    let page = http::get(server.metrics_address().unwrap(), "/metrics").unwrap().text();
+    check_exposition(&page);
+    let value = |sample: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{sample}\n{page}")).parse().unwrap()
+    };
+    for (class, count) in [
+        ("read", 1.0),
+        ("write", 3.0),
+        ("transaction", 2.0),
+        ("session", 1.0),
+        ("admin", 1.0),
+        ("refused", 0.0),
+    ] {
+        let sample = format!("vaylix_request_duration_seconds_count{{class=\"{class}\"}}");
+        assert!((value(&sample) - count).abs() < f64::EPSILON, "{sample}\n{page}");
+    }
+    assert!(
+        value("vaylix_request_duration_seconds_sum{class=\"write\"}") > 0.0,
+        "a write waits for the disk"
+    );
+    // The writes, and the administrator that the server began with.
+    for histogram in
+        ["vaylix_proposal_commands", "vaylix_proposal_apply_duration_seconds", "vaylix_wal_write_records"]
+    {
+        assert!(value(&format!("{histogram}_count")) >= 4.0, "{histogram}\n{page}");
+        assert!(value(&format!("{histogram}_sum")) > 0.0, "{histogram}\n{page}");
+    }
+    assert!((value("vaylix_snapshot_duration_seconds_count") - 1.0).abs() < f64::EPSILON, "{page}");
+    assert!(value("vaylix_snapshot_written_bytes_total") >= value("vaylix_snapshot_size_bytes"), "{page}");
+    assert!((value("vaylix_peer_append_duration_seconds_count")).abs() < f64::EPSILON, "it is alone");
 }
 
 #[test]

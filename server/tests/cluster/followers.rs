@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use vaylix_proto::text::{Line, parse_line};
-use vaylix_proto::{Command, Dump, Opcode, Reply};
+use vaylix_proto::{Code, Command, Dump, Opcode, Reply};
 use vaylix_testkit::wire::{Connection, set_command};
 
 use crate::support::{Cluster, Node, until};
@@ -120,9 +120,11 @@ fn fill(leader: &mut Connection) {
     leader.call(&set_command("bytes", (0..=255).collect::<Vec<u8>>())).unwrap().unwrap();
 }
 
+/// None while the node cannot be asked, or asks to be asked again.
 fn backup(node: &Node) -> Option<Value> {
-    match node.try_login()?.call(&Command::Backup).unwrap().unwrap() {
-        Reply::Value(document) => Some(serde_json::from_slice(&document).unwrap()),
+    match node.try_login()?.call(&Command::Backup).unwrap() {
+        Ok(Reply::Value(document)) => Some(serde_json::from_slice(&document).unwrap()),
+        Err(refusal) if refusal.known_code() == Some(Code::ReplicationAcknowledgementUnavailable) => None,
         other => panic!("BACKUP answered {other:?}"),
     }
 }

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tracing::Span;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -62,10 +63,12 @@ pub(super) async fn run(cluster: Cluster) {
 /// One comparison.
 async fn compare(cluster: &Cluster) -> Result<(), ProposeError> {
     let inner = &*cluster.0;
-    inner.queue.enqueue(NODE_ITSELF, None, Change::Mark).await.await?;
+    inner.queue.enqueue(&Span::none(), NODE_ITSELF, None, Change::Mark).await.await?;
     let Some(mark) = inner.machine.quarantine.mark() else { return Ok(()) };
     match opinion_of_majority(cluster, mark).await {
-        Some(agreed) => inner.queue.enqueue(NODE_ITSELF, None, Change::Check(agreed)).await.await.map(drop),
+        Some(agreed) => {
+            inner.queue.enqueue(&Span::none(), NODE_ITSELF, None, Change::Check(agreed)).await.await.map(drop)
+        }
         None => Ok(()),
     }
 }

@@ -226,8 +226,7 @@ impl Cluster {
             calls: PeerCounts {
                 heartbeats_failed: inner.pulse.counts.heartbeats_failed.load(Ordering::Relaxed),
                 appends_failed: inner.appends.failed.load(Ordering::Relaxed),
-                appends: inner.appends.answered.load(Ordering::Relaxed),
-                append_time: Duration::from_micros(inner.appends.micros.load(Ordering::Relaxed)),
+                append_times: inner.appends.answered.get(),
                 connections: inner.transport.connections(),
             },
             incoming_bytes: inner.incoming.bytes(),

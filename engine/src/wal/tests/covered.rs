@@ -197,3 +197,108 @@ fn a_history_reads_what_a_start_would_and_changes_nothing() {
     assert_eq!(files(), before);
     assert!(!copy.path().join("LOCK").exists());
 }
+
+/// A log in which terms begin within segments and with them; its records.
+fn of_many_terms(bench: &Bench) -> Vec<Record> {
+    let mut written = Vec::new();
+    let mut term = 1;
+    for life in 0..6_u64 {
+        let log = bench.open();
+        for step in 0..40_u64 {
+            // In some lives nobody else leads, in others several do.
+            if step == 0 || (life % 3 == 1 && step % 17 == 5) || (life == 4 && step > 30) {
+                term += 1 + step % 2;
+            }
+            let one = record_of(term, written.len() as u64 + 1, 300);
+            log.append(vec![one.clone()]);
+            written.push(one);
+        }
+        log.wal.close().unwrap();
+    }
+    written
+}
+
+/// What is known of the records that were not read, which may be none.
+fn known(recovery: &Recovery, count: u64) -> Vec<RecordId> {
+    (1..=count).filter_map(|index| recovery.unread.id_of(index)).collect()
+}
+
+#[test]
+fn who_led_when_is_known_of_segments_that_were_not_read() {
+    let bench = bench();
+    let ids: Vec<_> = of_many_terms(&bench).iter().map(|record| record.id).collect();
+    let count = ids.len() as u64;
+    let finished = segment_names(bench.path()).len();
+    assert!(finished >= 6, "{finished} segments");
+
+    let (wal, recovery) = behind(&bench, 0).unwrap();
+    assert_eq!(known(&recovery, count), [], "all was read");
+    drop(wal);
+    for purged in [0, 1, 39, 40, 41, 90, 100] {
+        let (wal, recovery) = behind(&bench, count).unwrap();
+        assert_eq!(recovery.unknown_up_to, None);
+        let known = known(&recovery, count);
+        assert!(known.len() >= 120, "only {} are known", known.len());
+        let first = usize::try_from(known[0].index).unwrap() - 1;
+        assert!(known[0].index <= recovery.purged.map_or(1, |purged| purged.index));
+        assert_eq!(known, ids[first..first + known.len()]);
+        if let Some(at) = usize::try_from(purged).unwrap().checked_sub(1) {
+            wal.purge_to(ids[at]).unwrap();
+        }
+        wal.close().unwrap();
+    }
+}
+
+#[test]
+fn damage_hides_who_led_before_it_and_nothing_else() {
+    let bench = bench();
+    let ids: Vec<_> = of_many_terms(&bench).iter().map(|record| record.id).collect();
+    let count = ids.len() as u64;
+    let mut met = 0;
+    for name in segment_names(bench.path()) {
+        let path = bench.path().join("wal").join(&name);
+        let good = fs::read(&path).unwrap();
+        for at in (600..good.len()).step_by(2500) {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&path, bad).unwrap();
+            let dir = DataDir::read_only(bench.path(), crate::lock::Hold::Shared).unwrap();
+            let keyring = Keyring::open_or_create(&dir, 1).unwrap();
+            let examined = recovery::examine(&dir, &keyring, count, recovery::Extent::Whole, &mut |_| Ok(()));
+            // The newest segment is always read.
+            let Ok(examined) = examined else { continue };
+            let (terms, damage) = Terms::find(None, &examined.judged.live);
+            let known: Vec<_> = (1..=count).filter_map(|index| terms.id_of(index)).collect();
+            let first = usize::try_from(known[0].index).unwrap() - 1;
+            assert_eq!(known, ids[first..first + known.len()], "{name} at {at}");
+            match damage {
+                Some(terms::Damage { up_to, error }) => {
+                    met += 1;
+                    assert_eq!((up_to.index, error.file()), (known[0].index, Some(path.as_path())));
+                    assert_eq!(error.code(), Code::ChecksumValidationFailure, "{error}");
+                }
+                None => assert_eq!(first, 0, "{name} at {at}"),
+            }
+        }
+        fs::write(&path, good).unwrap();
+    }
+    assert!(met > 5, "damage was met {met} times");
+}
+
+#[test]
+fn a_covered_segment_that_was_cut_at_a_frame_is_noticed() {
+    let bench = bench();
+    let ids: Vec<_> = of_many_terms(&bench).iter().map(|record| record.id).collect();
+    let count = ids.len() as u64;
+    let path = bench.path().join("wal/41-80.wal");
+    let good = fs::read(&path).unwrap();
+    // Each record has a frame of its own there.
+    fs::write(&path, &good[..good.len() - 512]).unwrap();
+    let (wal, recovery) = behind(&bench, count).unwrap();
+    assert_eq!(recovery.unknown_up_to, Some(ids[79]));
+    let error = wal.read(80, 82, 1).unwrap_err();
+    assert_eq!((error.code(), error.file()), (Code::WalDeserializationFailure, Some(&*path)), "{error}");
+    assert!(error.to_string().contains("ends before its record 80"), "{error}");
+    assert_eq!(wal.read(79, 80, 1).unwrap()[0].id, ids[78]);
+    assert_eq!(wal.read(81, 82, 1).unwrap()[0].id, ids[80]);
+}

@@ -47,9 +47,13 @@ impl Lab {
     }
 
     fn with_policy(sync: SyncPolicy, appends: &[Vec<Record>]) -> Self {
+        Self::with(sync, true, appends)
+    }
+
+    fn with(sync: SyncPolicy, prezero: bool, appends: &[Vec<Record>]) -> Self {
         let mut bench = Bench::new();
         bench.config.sync = sync;
-        bench.config.prezero = true;
+        bench.config.prezero = prezero;
         bench.config.initial_size_bytes = 8192;
         bench.config.segment_size_bytes = 16384;
         fs::create_dir(bench.path().join("wal")).unwrap();
@@ -73,7 +77,7 @@ impl Lab {
         last + 1
     }
 
-    fn with(&self, name: &Path, content: Vec<u8>) -> Files {
+    fn but(&self, name: &Path, content: Vec<u8>) -> Files {
         let mut files = self.good.clone();
         files.insert(name.to_owned(), content);
         files
@@ -105,18 +109,26 @@ impl Lab {
 #[track_caller]
 fn check_cuts(before: &[Vec<Record>], last: Vec<Record>) {
     let begin = Lab::new(before).end();
-    let lab = Lab::new(&[before, &[last]].concat());
+    let appends = [before, &[last]].concat();
+    let lab = Lab::new(&appends);
+    let grown = Lab::with(SyncPolicy::Sync, false, &appends);
     let kept = before.concat();
     let good = lab.segment();
     for at in begin..lab.end() {
         let mut zeroed = good.clone();
         zeroed[at..].fill(0);
-        for (how, content) in [("zeroed", zeroed), ("cut", good[..at].to_vec())] {
+        // A segment that was begun without room grows with its frames, and a crash may leave less of it.
+        let cut = grown.segment()[..at].to_vec();
+        for (how, lab, content) in [("zeroed", &lab, zeroed), ("cut", &grown, cut)] {
             let what = format!("{how} at {at}");
-            let (found, recovery) = lab.opens(&lab.with(&lab.active, content), &what);
+            let (found, recovery) = lab.opens(&lab.but(&lab.active, content), &what);
             assert_eq!(found, kept, "{what}");
             assert_eq!(recovery.torn_tail.is_some(), at > begin, "{what}");
         }
+        // One that had room from the beginning never becomes shorter.
+        let error = lab.refused(&lab.but(&lab.active, good[..at].to_vec()), "cut");
+        let code = Code::WalDeserializationFailure;
+        assert_eq!((error.code(), error.offset()), (code, Some(at as u64)), "{error}");
     }
 }
 
@@ -148,7 +160,7 @@ fn a_last_frame_whose_sectors_arrived_in_any_order_is_cut_off() {
             content[begin + sector * 512..begin + (sector + 1) * 512].fill(0);
         }
         let what = format!("sectors {present:b}");
-        let (found, recovery) = lab.opens(&lab.with(&lab.active, content), &what);
+        let (found, recovery) = lab.opens(&lab.but(&lab.active, content), &what);
         assert_eq!(found, before[0], "{what}");
         assert_eq!(recovery.torn_tail.is_some(), present != 0, "{what}");
     }
@@ -160,7 +172,7 @@ fn missing_sectors_before_a_frame_written_after_their_sync_are_refused() {
     for sector in (1..lab.end() / 512).rev().skip(1) {
         let mut content = lab.segment().clone();
         content[sector * 512..(sector + 1) * 512].fill(0);
-        lab.refused(&lab.with(&lab.active, content), &format!("sector {sector}"));
+        lab.refused(&lab.but(&lab.active, content), &format!("sector {sector}"));
     }
 }
 
@@ -171,7 +183,7 @@ fn without_syncs_several_frames_may_be_incomplete() {
     for sector in 1..lab.end() / 512 {
         let mut content = lab.segment().clone();
         content[sector * 512..(sector + 1) * 512].fill(0);
-        let (found, _) = lab.opens(&lab.with(&lab.active, content.clone()), &format!("sector {sector}"));
+        let (found, _) = lab.opens(&lab.but(&lab.active, content.clone()), &format!("sector {sector}"));
         let kept = match sector {
             1 => vec![],
             2..=5 => records(1..=2),
@@ -181,7 +193,7 @@ fn without_syncs_several_frames_may_be_incomplete() {
         if sector < 6 {
             // A change is a change all the same.
             content[6 * 512 + 30] ^= 1;
-            lab.refused(&lab.with(&lab.active, content), &format!("sector {sector} and a flip"));
+            lab.refused(&lab.but(&lab.active, content), &format!("sector {sector} and a flip"));
         }
     }
 }
@@ -217,13 +229,13 @@ fn every_flipped_byte_of_every_file_is_refused() {
             bad[at] ^= mask;
             let what = format!("{} byte {at} ^ {mask:#x}", name.display());
             if name.to_str() == Some("vote.bin") {
-                restore(lab.bench.path(), &lab.with(name, bad));
+                restore(lab.bench.path(), &lab.but(name, bad));
                 let dir = DataDir::open_or_create(lab.bench.path()).unwrap();
                 let error =
                     crate::vote::load(&dir, &Keyring::open_or_create(&dir, 1).unwrap()).expect_err(&what);
                 assert!(error.file().is_some() && error.offset().is_some());
             } else {
-                let error = lab.refused(&lab.with(name, bad), &what);
+                let error = lab.refused(&lab.but(name, bad), &what);
                 assert!(error.offset().is_some(), "{what}: {error}");
             }
             flips += 1;

@@ -146,7 +146,12 @@ impl Trio {
         let access_revision = node.status().access_revision;
         timeout(
             PATIENCE,
-            node.propose(Proposal { caller: 0, access_revision, payload: Payload::Command(command) }),
+            node.propose(Proposal {
+                span: tracing::Span::none(),
+                caller: 0,
+                access_revision,
+                payload: Payload::Command(command),
+            }),
         )
         .await
         .expect("still not answered")
