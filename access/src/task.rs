@@ -304,6 +304,13 @@ impl Door {
         outcome
     }
 
+    /// Leaves clients and the office to others, or not any more. Whether it did before.
+    fn drain(&self, draining: bool) -> bool {
+        let was_draining = self.0.draining.swap(draining, Ordering::AcqRel);
+        self.0.node.rest(draining);
+        was_draining
+    }
+
     async fn carry_out_task(&self, task: Task) -> Result<Outcome, ErrorReply> {
         match task {
             Task::TransferLeadership { to } => {
@@ -311,10 +318,14 @@ impl Door {
                 Ok(Outcome::Elected(heir))
             }
             Task::Drain { draining } => {
-                self.0.draining.store(draining, Ordering::Release);
-                self.0.node.rest(draining);
-                if draining && self.0.node.desk().is_some() {
-                    self.0.node.hand_over().await.map_err(membership)?;
+                let was_draining = self.drain(draining);
+                if draining
+                    && self.0.node.desk().is_some()
+                    && let Err(error) = self.0.node.hand_over().await
+                {
+                    // A leader that nobody relieves must not look as if it had gone.
+                    self.drain(was_draining);
+                    return Err(membership(error));
                 }
                 Ok(Outcome::Done)
             }

@@ -25,7 +25,8 @@ const SERVICES: [&str; 4] = ["", "vaylix.data", "vaylix.data.leader", "vaylix.ad
 fn state(stage: &Stage, service: &str) -> Option<ServingStatus> {
     let is_serving = match service {
         "" => true,
-        "vaylix.admin" => stage.door().is_some(),
+        // A node without its cluster's users lets nobody in.
+        "vaylix.admin" => stage.vitals().is_some_and(|vitals| vitals.informed),
         "vaylix.data" => stage.vitals().is_some_and(|vitals| vitals.ready && !vitals.draining),
         "vaylix.data.leader" => {
             stage.vitals().is_some_and(|vitals| vitals.ready && vitals.leads && !vitals.draining)

@@ -139,12 +139,16 @@ fn plan(overview: &Overview, voters_after: usize) -> MembershipPlan {
     if voters_after < voters_before && voters_after < 3 {
         warnings.push(format!("with {voters_after} voters no failure is survived"));
     }
-    let during = voters_before.max(voters_after);
+    let (before, after) = (quorum(voters_before), quorum(voters_after));
     MembershipPlan {
-        before: Some(quorum(voters_before)),
-        // Both majorities are needed; the larger membership is the harder one to satisfy.
-        during: Some(quorum(during)),
-        after: Some(quorum(voters_after)),
+        // Both majorities are needed: of the larger membership for the number, of the one that survives less for what is survived.
+        during: Some(QuorumView {
+            voter_count: before.voter_count.max(after.voter_count),
+            quorum_size: before.quorum_size.max(after.quorum_size),
+            failure_tolerance: before.failure_tolerance.min(after.failure_tolerance),
+        }),
+        before: Some(before),
+        after: Some(after),
         warnings,
         config_version: overview.status.membership_index,
     }
@@ -233,6 +237,9 @@ pub(crate) fn status(overview: &Overview) -> NodeStatus {
     }
 }
 
+/// A member that has not answered for so long has missed ten heartbeats of the default timing.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
 /// How many more voters may be lost. A leader counts those that do not answer as lost already.
 fn failure_tolerance(overview: &Overview) -> usize {
     let status = &overview.status;
@@ -241,7 +248,9 @@ fn failure_tolerance(overview: &Overview) -> usize {
     let answering = |member: &&MemberStatus| {
         !leads
             || member.node == status.identity.node
-            || member.silence.is_some_and(|silence| silence <= overview.report.stale_after)
+            || member
+                .silence
+                .is_some_and(|silence| silence <= overview.report.stale_after.min(ANSWERS_WITHIN))
     };
     let alive = overview.members.iter().filter(|member| member.voter).filter(answering).count();
     alive.saturating_sub(quorum)

@@ -277,11 +277,19 @@ fn what_is_missing_or_does_not_belong_is_found() {
         assert!(told.contains(message), "{told}");
         fs::rename(&aside, &path).unwrap();
     }
-    // Without its successor the older one is the last one.
     fs::rename(node.dir.snapshot(), &aside).unwrap();
-    let told = found("snapshot");
-    assert!(told.contains("newer snapshot") || told.contains("is missing"), "{told}");
+    let (_, notes) = node.scrub();
+    assert_eq!(notes.findings.len(), 1, "{:?}", notes.findings);
+    assert!(notes.findings[0].message().contains("is missing"), "{:?}", notes.findings);
+    assert_eq!(notes.findings[0].file(), Some(node.dir.snapshot().as_path()));
     fs::rename(&aside, node.dir.snapshot()).unwrap();
+
+    // A mark that no segment bears out would refuse the next start.
+    let mark = node.dir.wal().join("newest-7000");
+    fs::write(&mark, "").unwrap();
+    let told = found("the mark of a lost segment");
+    assert!(told.contains("the newest segment of the log is missing: it has the number 7000"), "{told}");
+    fs::remove_file(&mark).unwrap();
 
     let stray = node.dir.wal().join("some.wal");
     fs::copy(&sealed[0], &stray).unwrap();

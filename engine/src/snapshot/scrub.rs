@@ -109,6 +109,9 @@ fn last(dir: &DataDir, keyring: &Keyring) -> Result<Agreed, StorageError> {
     let header = reader.header();
     let refuse = |code, what| Err(StorageError::new(code, what).in_file(path).at(0).advise(RESTORE));
     if manifest.number > header.number {
+        if *path != dir.snapshot() {
+            return Err(missing(dir));
+        }
         return refuse(Code::ManifestDeserializationFailure, "the manifest describes a newer snapshot");
     }
     // A newer snapshot is one whose manifest is about to be written.

@@ -18,7 +18,7 @@ use super::name::Name;
 use super::record::{Record, RecordId};
 use super::recovery::read_header;
 use super::scan::{self, FIRST_FRAME, RESTORE};
-use super::{Wal, origin};
+use super::{Wal, newest, origin};
 use crate::error::StorageError;
 use crate::keyring::Keyring;
 use crate::layout::DataDir;
@@ -171,8 +171,9 @@ impl Wal {
 
     /// Judges the names in the directory of the log: a start reads every segment there, known or not.
     fn scrub_names(&self, dir: &DataDir, watch: &mut dyn Watch) -> ControlFlow<(), Result<(), StorageError>> {
+        let mut suspicion = Suspicion::default();
         loop {
-            match self.judge_names(dir, watch) {
+            match self.judge_names(dir, &mut suspicion, watch) {
                 // A segment got its final name, or went, while its header was to be read.
                 Ok(false) => watch.advance(0)?,
                 Ok(true) => return ControlFlow::Continue(Ok(())),
@@ -182,14 +183,21 @@ impl Wal {
     }
 
     /// The same once; `false` when it has to be done again.
-    fn judge_names(&self, dir: &DataDir, watch: &mut dyn Watch) -> Result<bool, StorageError> {
+    fn judge_names(
+        &self,
+        dir: &DataDir,
+        suspicion: &mut Suspicion,
+        watch: &mut dyn Watch,
+    ) -> Result<bool, StorageError> {
         let directory = dir.wal();
         let failed = |source| StorageError::io("list the directory", &directory, source);
-        let mut listed = Vec::new();
+        let (mut listed, mut marked) = (Vec::new(), None);
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if path.extension().and_then(|extension| extension.to_str()) == Some("wal") {
                 listed.push(path);
+            } else {
+                marked = marked.max(newest::parse(&path));
             }
         }
         // Later than the list: what is listed and not known here is no part of the log any more, or not yet.
@@ -199,16 +207,23 @@ impl Wal {
             (known, log.origin.map_or(0, |origin| origin.index))
         };
         listed.retain(|path| !known.contains(path));
-        if listed.is_empty() {
-            return Ok(true);
-        }
         let mut headers = Vec::new();
         for path in &known {
             match read_header(path) {
                 Ok(header) => headers.push(header),
-                Err(_) if !is_there(path) => return Ok(false),
+                Err(_) if !is_there(path) && suspicion.may_be_a_new_name() => return Ok(false),
                 // It has been told already.
                 Err(_) => {}
+            }
+        }
+        if let Some(marked) = marked {
+            let unknown = listed.iter().filter_map(|path| read_header(path).ok());
+            let newest = headers.iter().chain(&unknown.collect::<Vec<_>>()).map(|header| header.number).max();
+            if newest.is_none_or(|newest| newest < marked) {
+                if !suspicion.is_certain(marked) {
+                    return Ok(false);
+                }
+                watch.found(newest::missing(dir, marked, known.last().map(PathBuf::as_path)));
             }
         }
         for path in listed {
@@ -231,6 +246,32 @@ impl Wal {
             }
         }
         Ok(true)
+    }
+}
+
+/// What one look at the names alone does not prove. A segment gets its final name before the log knows it by that, and is durable
+/// before the mark of the newest one names it; but a list of a directory may miss a name that is given meanwhile.
+#[derive(Default)]
+struct Suspicion {
+    marked: u64,
+    looks: u32,
+    missed: u32,
+}
+
+impl Suspicion {
+    const LOOKS_MIN: u32 = 3;
+
+    /// Whether a segment that is not where it should be may just have got another name: not after enough looks.
+    fn may_be_a_new_name(&mut self) -> bool {
+        self.missed += 1;
+        self.missed < Self::LOOKS_MIN
+    }
+
+    /// Whether enough looks after one another have found this mark, and no segment of its number.
+    fn is_certain(&mut self, marked: u64) -> bool {
+        self.looks = if self.marked == marked { self.looks + 1 } else { 1 };
+        self.marked = marked;
+        self.looks >= Self::LOOKS_MIN
     }
 }
 

@@ -104,16 +104,16 @@ impl Desk {
             Ask::Remove { node } => told(change::remove_id(cluster, node).await),
             Ask::HandOver { to } => told(handover::hand_over_to(cluster, to).await),
             Ask::Mark => match cluster.0.machine.quarantine.mark() {
-                _ if cluster.is_quarantined() => Told::Not("the state of this node is wrong".to_owned()),
+                _ if cluster.is_quarantined() => Told::Not("its state is wrong".to_owned()),
                 Some(mark) => Told::Mark { at: mark.at.get(), digest: mark.digest.as_bytes().to_vec() },
                 None => Told::Not("no mark has been applied here".to_owned()),
             },
             Ask::Teach { node } => told(relearn::teach(cluster, node)),
             Ask::Elect { .. } if cluster.is_quarantined() => {
-                Told::Not("the state of this node is wrong: it does not lead".to_owned())
+                Told::Not("its state is wrong: it does not lead".to_owned())
             }
             Ask::Elect { .. } if cluster.is_resting() => {
-                Told::Not("this node is drained: it does not lead".to_owned())
+                Told::Not("it is drained: it does not lead".to_owned())
             }
             Ask::Elect { vote } => {
                 let (term, leader) = {

@@ -151,14 +151,14 @@ pub(super) async fn hand_over_to(cluster: &Cluster, heir: u64) -> Result<(), Str
     while begun.elapsed() < TIME_MAX {
         match cluster.ask(&peer(heir, &listed.member), &question).await {
             Ok(Told::Done) => {}
-            Ok(Told::Not(reason)) => return Err(reason),
-            Ok(_) => return Err("it answered something else".to_owned()),
+            Ok(Told::Not(reason)) => return Err(format!("{} refuses: {reason}", listed.member.name)),
+            Ok(_) => return Err(format!("{} answered something else", listed.member.name)),
             // A connection may be the one to the heir's last life. To ask twice does no harm.
             Err(_) if begun.elapsed() < inner.timing.election_min / 2 => {
                 sleep(ASK_AGAIN_AFTER).await;
                 continue;
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(format!("{}: {error}", listed.member.name)),
         }
         let taken = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|leader| leader != own));
         match timeout(inner.timing.election_min / 2, taken).await {
