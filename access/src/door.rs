@@ -330,6 +330,12 @@ impl Door {
         }
     }
 
+    /// How long logins of this user from this address are refused, if they are (`SRV-031`).
+    #[must_use]
+    pub fn locked_for(&self, user: &str, peer: SocketAddr) -> Option<std::time::Duration> {
+        self.0.failures.locked_for(user, peer.ip(), Instant::now())
+    }
+
     async fn authenticate(
         &self,
         user: &str,

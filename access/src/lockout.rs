@@ -188,6 +188,11 @@ impl Failures {
         Begin::Go(Attempt { failures: Arc::clone(self), pair, is_over: false })
     }
 
+    /// How long the name stays locked for this address, if it is.
+    pub(crate) fn locked_for(&self, user: &str, peer: IpAddr, now: Instant) -> Option<Duration> {
+        self.tables.lock().pairs.get(&self.pair(user, peer))?.locked_for(now)
+    }
+
     /// How many names are locked for some address at `now`.
     pub(crate) fn locked_count(&self, now: Instant) -> usize {
         self.tables.lock().pairs.values().filter(|record| record.is_locked(now)).count()

@@ -49,7 +49,12 @@ enum Proof {
 
 impl Proof {
     fn of(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(AUTHORIZATION) else { return Self::Nothing };
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let Some(value) = values.next() else { return Self::Nothing };
+        // Of two nobody knows which is meant.
+        if values.next().is_some() {
+            return Self::Unreadable;
+        }
         let readable = value.to_str().ok().filter(|text| text.len() <= AUTHORIZATION_BYTES_MAX);
         let Some((scheme, rest)) = readable.and_then(|text| text.split_once(' ')) else {
             return Self::Unreadable;
@@ -99,7 +104,8 @@ impl Origin {
             Proof::Certificate(shown) => self.identify_by(&door, shown).await,
             Proof::Unreadable => Err(Fault::new(
                 Code::AuthenticationRequired,
-                "client authentication is required: the authorization header is neither Basic nor Bearer",
+                "client authentication is required: the authorization header is neither Basic nor Bearer, or there is more than \
+                 one",
             )),
         }
     }
@@ -146,6 +152,7 @@ impl Origin {
             door: door.clone(),
             visitor,
             token: self.token().map(str::to_owned),
+            peer: self.peer,
             request_id: self.request_id,
             span: self.span.clone(),
         }
@@ -158,6 +165,7 @@ pub(crate) struct Caller {
     visitor: Visitor,
     /// What it was let in by, if by a token.
     token: Option<String>,
+    peer: SocketAddr,
     request_id: Uuid,
     span: Span,
 }
@@ -175,8 +183,13 @@ impl Caller {
         let command = Command::Auth { user: user.into(), password: password.into() };
         match self.ask(command).await? {
             Admission::Login(login) => {
-                self.door.login(&mut self.visitor, login).await.give()?;
-                Ok(())
+                let refused = match self.door.login(&mut self.visitor, login).await.give() {
+                    Ok(_) => return Ok(()),
+                    Err(refused) => Fault::from(refused),
+                };
+                let is_locked = refused.code() == Some(Code::AuthenticationLocked);
+                let wait = is_locked.then(|| self.door.locked_for(user, self.peer)).flatten();
+                Err(refused.after(wait))
             }
             other => Err(refused(other)),
         }
@@ -349,5 +362,9 @@ mod tests {
         {
             assert!(matches!(proof(value), Proof::Unreadable), "{value}");
         }
+        let mut twice = HeaderMap::new();
+        twice.append(AUTHORIZATION, "Bearer a".parse().unwrap());
+        twice.append(AUTHORIZATION, "Bearer b".parse().unwrap());
+        assert!(matches!(Proof::of(&twice), Proof::Unreadable));
     }
 }

@@ -32,11 +32,20 @@ pub(crate) struct Fault {
     aborted: bool,
     /// What HTTP says instead of what the code stands for.
     status: Option<StatusCode>,
+    /// After how long it may succeed, where that is known.
+    retry_after: Option<Duration>,
 }
 
 impl From<ErrorReply> for Fault {
     fn from(reply: ErrorReply) -> Self {
-        Self { reply, field: None, leader_admin_address: None, aborted: false, status: None }
+        Self {
+            reply,
+            field: None,
+            leader_admin_address: None,
+            aborted: false,
+            status: None,
+            retry_after: None,
+        }
     }
 }
 
@@ -133,6 +142,17 @@ impl Fault {
         Self { status: Some(status), ..self }
     }
 
+    /// It may succeed after so long, and not before.
+    pub(crate) fn after(self, wait: Option<Duration>) -> Self {
+        Self { retry_after: wait, ..self }
+    }
+
+    /// After how long to try again, if that makes sense at all.
+    fn retry_info(&self) -> Option<Duration> {
+        let is_transient = self.code().is_some_and(|code| code.retry() == Retry::Backoff);
+        self.retry_after.or_else(|| is_transient.then_some(RETRY_AFTER))
+    }
+
     pub(crate) fn at_leader(self, address: Option<String>) -> Self {
         Self { leader_admin_address: address, ..self }
     }
@@ -165,8 +185,8 @@ impl Fault {
             metadata.insert("leader_admin_address".to_owned(), address.clone());
         }
         details.set_error_info(&*self.reply.code, DOMAIN, metadata);
-        if self.code().is_some_and(|code| code.retry() == Retry::Backoff) {
-            details.set_retry_info(Some(RETRY_AFTER));
+        if let Some(wait) = self.retry_info() {
+            details.set_retry_info(Some(wait));
         }
         if let Some(field) = self.field {
             details.add_bad_request_violation(field, &*self.reply.message);
@@ -203,7 +223,12 @@ impl Fault {
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"vaylix\", Bearer"));
         }
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
+            let wait = self.retry_after.unwrap_or(RETRY_AFTER);
+            // Whoever comes back as told must not come too early.
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            );
         }
         if let Some(location) = redirect.and_then(|location| HeaderValue::from_str(&location).ok()) {
             headers.insert(header::LOCATION, location);

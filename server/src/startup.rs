@@ -486,8 +486,8 @@ fn announce(
     }
     if lets_default_in {
         warn!(
-            "the default credentials {DEFAULT_USER}/{DEFAULT_PASSWORD} let anybody in who reaches {address}: \
-             change that password, or drop that user, outside of tests"
+            "the default credentials {DEFAULT_USER}/{DEFAULT_PASSWORD} let anybody in who reaches a listener \
+             of this server: change that password, or drop that user, outside of tests"
         );
     }
     if config.tls.is_none() && !address.ip().is_loopback() {

@@ -7,6 +7,8 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use vaylix_access::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP_SERVER_AUTH};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage};
 use x509_cert::time::Time;
 
 use crate::error::Error;
@@ -16,6 +18,10 @@ pub(crate) struct Stated {
     pub(crate) certificate: Certificate,
     not_before: Time,
     not_after: Time,
+    /// Whether it may vouch for others.
+    pub(crate) is_authority: bool,
+    /// Whether it may stand for a server: it names no purposes, or that one.
+    pub(crate) is_for_servers: bool,
 }
 
 impl Stated {
@@ -34,7 +40,17 @@ impl Stated {
             not_before_ms: millis(not_before.to_unix_duration()),
             not_after_ms: millis(not_after.to_unix_duration()),
         };
-        Ok(Self { certificate, not_before, not_after })
+        let (_, constraints) = tbs.get_extension::<BasicConstraints>().map_err(bad)?.unzip();
+        let (_, purposes) = tbs.get_extension::<ExtendedKeyUsage>().map_err(bad)?.unzip();
+        let serves = [ID_KP_SERVER_AUTH, ANY_EXTENDED_KEY_USAGE];
+        Ok(Self {
+            certificate,
+            not_before,
+            not_after,
+            is_authority: constraints.is_some_and(|constraints| constraints.ca),
+            is_for_servers: purposes
+                .is_none_or(|named| named.0.iter().any(|purpose| serves.contains(purpose))),
+        })
     }
 
     /// Whether it is valid at `now_ms`.

@@ -103,6 +103,27 @@ pub enum Error {
         /// When it will be.
         from: String,
     },
+    /// The certificate is not meant for servers.
+    #[error(
+        "the certificate in {} is not for servers: clients would refuse it; its extended key usage must name serverAuth",
+        path.display()
+    )]
+    WrongPurpose {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Whoever has the key of that certificate could make certificates for anybody.
+    #[error(
+        "the certificate of {subject} in {} is no certificate authority: name that of the authority that issues the \
+         certificates of clients (basic constraints CA:TRUE)",
+        path.display()
+    )]
+    NoAuthority {
+        /// The file.
+        path: PathBuf,
+        /// Whose certificate it is.
+        subject: String,
+    },
     /// Nobody could present a certificate that the named authorities vouch for.
     #[error("no certificate authority in {} is valid now: clients could not be told apart", path.display())]
     NoValidAuthority {

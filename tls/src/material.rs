@@ -45,6 +45,9 @@ impl Material {
         let chain = certificates(&files.cert, &contents.cert)?;
         let leaf = Stated::read(&chain[0], &files.cert)?;
         let pair = pair(files, &chain, private_key(&files.key, &contents.key)?, &provider)?;
+        if !leaf.is_for_servers {
+            return Err(Error::WrongPurpose { path: files.cert.clone() });
+        }
         // After the pair: a key that does not fit tells more of what went wrong.
         leaf.check_time(now_ms, &files.cert)?;
         let mut warnings = Vec::new();
@@ -177,6 +180,10 @@ fn authorities(
     let mut store = RootCertStore::empty();
     for certificate in certificates(path, bytes)? {
         let stated = Stated::read(&certificate, path)?;
+        // The TLS library would let its key vouch for others all the same.
+        if !stated.is_authority {
+            return Err(Error::NoAuthority { path: path.to_owned(), subject: stated.certificate.subject });
+        }
         if let Err(error) = stated.check_time(now_ms, path) {
             warnings
                 .push(format!("{error} (it is that of {}, and is not trusted)", stated.certificate.subject));
@@ -204,14 +211,17 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>
 }
 
 fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    if is_encrypted(bytes) {
+        return Err(Error::EncryptedKey { path: path.to_owned() });
+    }
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound if is_encrypted(bytes) => Error::EncryptedKey { path: path.to_owned() },
         pem::Error::NoItemsFound => Error::NoKey { path: path.to_owned() },
         error => Error::NotPem { path: path.to_owned(), detail: error.to_string() },
     })
 }
 
+/// Whether the key wants a password: by its label, or in the traditional form by a line behind that.
 fn is_encrypted(pem: &[u8]) -> bool {
-    const LABEL: &[u8] = b"BEGIN ENCRYPTED PRIVATE KEY";
-    pem.windows(LABEL.len()).any(|window| window == LABEL)
+    let has = |mark: &[u8]| pem.windows(mark.len()).any(|window| window == mark);
+    has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED")
 }

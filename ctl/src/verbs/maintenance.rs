@@ -20,7 +20,7 @@ pub(super) async fn mode(mut session: Session, action: MaintenanceAction) -> Res
             .await?;
         return session.screen.show(&answer, |answer| shown(answer.enabled));
     }
-    let message = SetMaintenanceModeRequest { enabled: action == MaintenanceAction::On };
+    let message = SetMaintenanceModeRequest { enabled: Some(action == MaintenanceAction::On) };
     let answer = session
         .client
         .call(Kind::CHANGE, message, async |channel, request| {
@@ -41,8 +41,8 @@ pub(super) async fn snapshot(mut session: Session) -> Result<(), Error> {
 }
 
 pub(super) async fn drain(mut session: Session, state: Switch) -> Result<(), Error> {
-    let message = DrainRequest { draining: state == Switch::On };
-    if message.draining {
+    let message = DrainRequest { draining: Some(state == Switch::On) };
+    if state == Switch::On {
         let status = super::cluster::get_status(&mut session.client).await?;
         let name = node(status.header.as_ref());
         tell(&format!(

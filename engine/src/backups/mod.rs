@@ -182,7 +182,8 @@ impl BackupDir {
         let inner = &*self.0;
         let place = inner.input(path)?;
         let _turn = inner.turn(&place.directory);
-        if leftovers::is_reserved(&place.name) {
+        // A manifest goes with its document, never alone.
+        if leftovers::is_reserved(&place.name) || place.name.ends_with(&place::manifest_name("")) {
             return Err(BackupError::Rejected(path.to_owned()));
         }
         // Whether it is a file at all, and not a link.

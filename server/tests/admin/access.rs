@@ -117,7 +117,7 @@ async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(),
             let request = as_bearer(token, VerifyStorageRequest {});
             maintenance.verify_storage(request).await?.into_inner().message().await.map(drop)
         }
-        "Drain" => call!(maintenance.drain(DrainRequest { draining: false })),
+        "Drain" => call!(maintenance.drain(DrainRequest { draining: Some(false) })),
         "ListBackups" => call!(backup.list_backups(ListBackupsRequest::default())),
         "CreateBackup" => call!(backup.create_backup(CreateBackupRequest { name: name() })),
         "VerifyBackup" => call!(backup.verify_backup(VerifyBackupRequest { name: name() })),
@@ -142,7 +142,7 @@ async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(),
         }
         "GetMaintenanceMode" => call!(maintenance.get_maintenance_mode(GetMaintenanceModeRequest {})),
         "SetMaintenanceMode" => {
-            call!(maintenance.set_maintenance_mode(SetMaintenanceModeRequest { enabled: false }))
+            call!(maintenance.set_maintenance_mode(SetMaintenanceModeRequest { enabled: Some(false) }))
         }
         "TakeSnapshot" => call!(maintenance.take_snapshot(TakeSnapshotRequest {})),
         "WhoAmI" => call!(access.who_am_i(WhoAmIRequest {})),

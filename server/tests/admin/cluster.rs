@@ -143,7 +143,7 @@ fn the_office_goes_to_who_is_named_and_not_to_who_is_drained() {
 
         // A node that leaves the office to others gives it up, is nobody's heir, and says that it is not ready.
         let mut maintenance = MaintenanceServiceClient::new(channel(at(next)).await);
-        maintenance.drain(by_admin(DrainRequest { draining: true })).await.unwrap();
+        maintenance.drain(by_admin(DrainRequest { draining: Some(true) })).await.unwrap();
     });
     let drained = next;
     let heir =
@@ -161,7 +161,7 @@ fn the_office_goes_to_who_is_named_and_not_to_who_is_drained() {
         let refused = client.transfer_leadership(by_admin(transfer(name(drained), false))).await.unwrap_err();
         assert!(refused.message().contains("drained"), "{refused}");
         let mut maintenance = MaintenanceServiceClient::new(channel(at(drained)).await);
-        maintenance.drain(by_admin(DrainRequest { draining: false })).await.unwrap();
+        maintenance.drain(by_admin(DrainRequest { draining: Some(false) })).await.unwrap();
         client.transfer_leadership(by_admin(transfer(name(drained), false))).await.unwrap();
     });
     assert_eq!(cluster.await_leader(PATIENCE).unwrap(), drained);

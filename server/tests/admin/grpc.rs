@@ -145,7 +145,7 @@ fn a_watched_status_tells_of_changes_as_they_come() {
         let first = timeout(PATIENCE, watched.next()).await.unwrap().unwrap().unwrap();
         assert!(!first.status.unwrap().maintenance_mode);
         let mut maintenance = MaintenanceServiceClient::new(channel);
-        let on = SetMaintenanceModeRequest { enabled: true };
+        let on = SetMaintenanceModeRequest { enabled: Some(true) };
         maintenance.set_maintenance_mode(by_admin(on)).await.unwrap();
         let next = timeout(PATIENCE, watched.next()).await.unwrap().unwrap().unwrap();
         assert!(next.status.unwrap().maintenance_mode);
