@@ -175,7 +175,7 @@ fn reason(status: &Status) -> String {
 }
 
 async fn log_in(channel: &Channel, user: &str, password: &str) -> String {
-    let request = LoginRequest { user: user.to_owned(), password: password.to_owned() };
+    let request = LoginRequest { user: user.to_owned(), password: password.to_owned(), cookie: false };
     AccessServiceClient::new(channel.clone()).login(request).await.unwrap().into_inner().token
 }
 
