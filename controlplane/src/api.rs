@@ -231,6 +231,12 @@ pub(crate) const BACKUP_CONTENT: &str = "/v1/backups/{name}/content";
 pub(crate) const EVENTS: &str = "/v1/events";
 pub(crate) const AUDIT_EVENTS: &str = "/v1/audit/tail";
 
+/// Whether what is at this path looks at nothing that a request brings to prove who it is from: a login has its own password, and
+/// a browser may have a cookie left whose session is over.
+pub(crate) fn takes_no_proof(path: &str) -> bool {
+    path == "/v1/login"
+}
+
 /// Whom a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Audience {

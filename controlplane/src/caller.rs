@@ -138,6 +138,11 @@ impl Origin {
         matches!(self.proof, Proof::Cookie { .. })
     }
 
+    /// Whether it is a change by a cookie alone, which might be anybody's page.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        matches!(self.proof, Proof::Cookie { is_confirmed: false, .. })
+    }
+
     /// Whoever the request proves to be from; nobody without a proof.
     ///
     /// # Errors

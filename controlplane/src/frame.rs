@@ -126,6 +126,10 @@ impl Frame {
         let (mut parts, body) = request.into_parts();
         let asked = (&parts.method, &parts.headers);
         let origin = Origin::new(self.stage.clone(), guest, id, followed.clone(), surface, asked);
+        if origin.is_unconfirmed() && !api::takes_no_proof(parts.uri.path()) {
+            // It would not be taken for a proof anyway; so nothing else is said of the request, either.
+            return (refuse(Fault::unconfirmed()), place);
+        }
         let kept = origin.kept();
         let may_ask = may_ask_for_a_password(&parts.headers, origin.is_by_cookie());
         // From here on nobody has a use for them, and logs must not have them.

@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = target.with_extension("working");
     let dir = DataDir::open_or_create(&root)?;
     let keyring = Arc::new(Keyring::open_or_create(&dir, 1_700_000_000_000)?);
-    let config = Config { initial_size_bytes: 4096, segment_size_bytes: 2048, reserve_bytes: 0, ..Config::default() };
+    let config =
+        Config { initial_size_bytes: 4096, segment_size_bytes: 2048, reserve_bytes: 0, ..Config::default() };
     let (wal, _) = Wal::open(&dir, config.clone(), Arc::clone(&keyring))?;
     append(&wal, vec![record(1, 1, "one"), record(1, 2, "two")])?;
     append(&wal, vec![record(1, 3, "three"), record(1, 4, &"four".repeat(300))])?;
