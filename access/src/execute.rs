@@ -72,7 +72,7 @@ impl Door {
     }
 
     /// What a read sees, if that is known without waiting.
-    fn view_now(&self, fresh: bool) -> Option<View> {
+    pub(crate) fn view_now(&self, fresh: bool) -> Option<View> {
         let node = &self.0.node;
         if fresh || !node.is_informed() {
             return node.try_read();

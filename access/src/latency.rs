@@ -90,11 +90,12 @@ impl Latencies {
         self.0[class as usize].count(latency);
     }
 
+    pub(crate) fn of(&self, class: RequestClass) -> Durations {
+        self.0[class as usize].get()
+    }
+
     pub(crate) fn get(&self) -> Vec<RequestTimes> {
-        RequestClass::ALL
-            .into_iter()
-            .map(|class| RequestTimes { class, durations: self.0[class as usize].get() })
-            .collect()
+        RequestClass::ALL.into_iter().map(|class| RequestTimes { class, durations: self.of(class) }).collect()
     }
 }
 

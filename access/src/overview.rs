@@ -3,15 +3,22 @@
 //! Each of these takes an admitted command and answers its ticket, so nothing is looked at past the door or off the
 //! record.
 
+use std::collections::BTreeMap;
+
 use vaylix_consensus::{MemberStatus, NodeId, Status};
 use vaylix_proto::{Command, ErrorReply, Reply};
 
 use crate::admission::Admitted;
 use crate::door::Door;
+use crate::grant::{EVERYWHERE, Grant};
+use crate::identity::Identity;
 use crate::latency::RequestTimes;
+use crate::permission::Permission;
+use crate::policy::{Policy, User};
 use crate::refusal;
 use crate::report::Report;
 use crate::scrub::Verified;
+use crate::show::grants_by_role;
 use crate::status::Health;
 use crate::tls::Certificate;
 
@@ -93,6 +100,28 @@ pub struct WhoView {
     pub roles: Vec<String>,
     /// Permissions held on every key.
     pub permissions: Vec<String>,
+    /// What the roles grant; without authentication everything.
+    pub rights: Vec<RightView>,
+}
+
+/// A permission on some keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RightView {
+    /// The permission.
+    pub permission: String,
+    /// The pattern of keys it holds on.
+    pub pattern: String,
+    /// The roles that grant it, by name.
+    pub roles: Vec<String>,
+}
+
+/// What a user may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RightsView {
+    /// What the roles of the user grant.
+    pub rights: Vec<RightView>,
+    /// Whether that allows what was asked about; none when nothing was.
+    pub allowed: Option<bool>,
 }
 
 impl Door {
@@ -185,7 +214,44 @@ impl Door {
                     roles: user
                         .map_or_else(Vec::new, |user| user.roles.iter().map(ToString::to_string).collect()),
                     permissions: who.rights().held().iter().map(|held| held.name().to_owned()).collect(),
+                    rights: match user {
+                        Some(user) => rights(&policy, user),
+                        None => everything(&who),
+                    },
                 })
+            },
+        )
+    }
+
+    /// Answers an admitted SHOW GRANTS FOR USER: what the user may do, and whether that allows `asked`, a permission on a key;
+    /// without a key, or for a permission that is not about keys: everywhere. Nothing is allowed to one who may not log in.
+    ///
+    /// # Errors
+    /// `SRV-016` for any other command and without authentication, `SRV-020` when there is no such user.
+    pub fn rights(
+        &self,
+        admitted: Admitted,
+        asked: Option<(Permission, Option<&str>)>,
+    ) -> Result<RightsView, ErrorReply> {
+        let command = admitted.pass.command.clone();
+        answer(
+            admitted,
+            |command| matches!(command, Command::ShowGrantsForUser { .. }),
+            || {
+                let Command::ShowGrantsForUser { user: name } = &command else {
+                    return Err(refusal::unsupported());
+                };
+                let policy = self.rules()?;
+                let user = policy.users().get(name).ok_or_else(|| refusal::no_such_user(name))?;
+                let identity = policy.identify(name);
+                let may = |(permission, key): (Permission, Option<&str>)| {
+                    let key = key.filter(|_| permission.is_about_keys());
+                    identity.as_ref().is_some_and(|who| match key {
+                        Some(key) => who.rights().allow_key(permission.into(), key),
+                        None => who.rights().allow_everywhere(permission.into()),
+                    })
+                };
+                Ok(RightsView { rights: rights(&policy, user), allowed: asked.map(may) })
             },
         )
     }
@@ -224,6 +290,30 @@ impl Door {
             status,
         })
     }
+}
+
+/// What the roles of a user grant, each right once.
+fn rights(policy: &Policy, user: &User) -> Vec<RightView> {
+    let mut rights: BTreeMap<&Grant, Vec<String>> = BTreeMap::new();
+    for (role, grant) in grants_by_role(policy, user) {
+        rights.entry(grant).or_default().push(role.to_string());
+    }
+    let view = |(grant, roles): (&Grant, Vec<String>)| RightView {
+        permission: grant.permission().name().to_owned(),
+        pattern: grant.pattern().to_string(),
+        roles,
+    };
+    rights.into_iter().map(view).collect()
+}
+
+/// What somebody may do who has no roles.
+fn everything(who: &Identity) -> Vec<RightView> {
+    let view = |held: Permission| RightView {
+        permission: held.name().to_owned(),
+        pattern: EVERYWHERE.to_owned(),
+        roles: Vec::new(),
+    };
+    who.rights().held().iter().map(view).collect()
 }
 
 /// Looks at what was asked for, if that is what was admitted, and has it written down.

@@ -41,6 +41,12 @@ impl Permission {
         Self::ALL.iter().copied().find(|permission| permission.name().eq_ignore_ascii_case(name))
     }
 
+    /// Whether it is held on some keys rather than everywhere or nowhere.
+    #[must_use]
+    pub const fn is_about_keys(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
+
     const fn bit(self) -> u16 {
         1 << self as u16
     }

@@ -68,7 +68,11 @@ impl Door {
     }
 }
 
-fn grants_by_role<'a>(policy: &'a Policy, user: &'a User) -> impl Iterator<Item = (&'a Text, &'a Grant)> {
+/// What each role of a user grants.
+pub(crate) fn grants_by_role<'a>(
+    policy: &'a Policy,
+    user: &'a User,
+) -> impl Iterator<Item = (&'a Text, &'a Grant)> {
     user.roles
         .iter()
         .flat_map(move |role| policy.roles().get(role).into_iter().flatten().map(move |grant| (role, grant)))

@@ -378,7 +378,7 @@ impl Door {
     }
 
     /// What a member is called.
-    fn name_of(&self, status: &Status, node: NodeId) -> String {
+    pub(crate) fn name_of(&self, status: &Status, node: NodeId) -> String {
         let member =
             status.cluster.iter().flat_map(|cluster| &cluster.members).find(|member| member.node == node);
         match member {

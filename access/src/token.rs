@@ -22,6 +22,9 @@ use crate::ticket::Visitor;
 /// How long a token is good for.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 
+/// How long after its login a token that can be renewed ends for good.
+pub const RENEWALS_TIME_MAX: Duration = Duration::from_secs(12 * 3600);
+
 /// Most tokens at once. Whoever logs in beyond that is refused until one ends.
 const TOKENS_MAX: usize = 4096;
 /// Most of one user; the oldest makes room.
@@ -42,6 +45,8 @@ struct Held {
     password_hash: Option<String>,
     ends_at: Instant,
     issued: SystemTime,
+    /// Until when renewals can make it last; none for one that is never renewed.
+    last_end: Option<Instant>,
 }
 
 impl Held {
@@ -52,8 +57,12 @@ impl Held {
             user: Some(self.identity.user().to_string()),
             peer: None,
             since_ms: millis(self.issued),
-            ends_at_ms: Some(millis(self.issued + TOKEN_LIFE)),
+            ends_at_ms: Some(self.ends_at_ms()),
         }
+    }
+
+    fn ends_at_ms(&self) -> u64 {
+        millis(SystemTime::now() + self.ends_at.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -78,16 +87,16 @@ impl Tokens {
 pub struct Token {
     /// 64 hexadecimal digits.
     pub text: String,
-    /// How long it is good for.
-    pub life: Duration,
+    /// When it ends, in unix milliseconds.
+    pub ends_at_ms: u64,
 }
 
 impl Door {
-    /// Issues a token for whoever the visitor is.
+    /// Issues a token for whoever the visitor is; a `renewable` one can be made to last longer by whoever uses it.
     ///
     /// # Errors
     /// `SRV-007` before a login, `SRV-012` when too many tokens are in force or the access rules have just changed, `SRV-009` when the system has no randomness.
-    pub fn issue_token(&self, visitor: &Visitor) -> Result<Token, ErrorReply> {
+    pub fn issue_token(&self, visitor: &Visitor, renewable: bool) -> Result<Token, ErrorReply> {
         let identity = visitor.identity().cloned().ok_or_else(refusal::login_required)?;
         let policy = self.policy()?;
         if identity.revision() != policy.revision() {
@@ -116,11 +125,46 @@ impl Door {
                 "request rate limit exceeded: too many tokens are in force; try again later",
             ));
         }
-        tokens.insert(
-            fingerprint(&text),
-            Held { identity, password_hash, ends_at: now + TOKEN_LIFE, issued: SystemTime::now() },
-        );
-        Ok(Token { text, life: TOKEN_LIFE })
+        let held = Held {
+            identity,
+            password_hash,
+            ends_at: now + TOKEN_LIFE,
+            issued: SystemTime::now(),
+            last_end: renewable.then(|| now + RENEWALS_TIME_MAX),
+        };
+        let ends_at_ms = held.ends_at_ms();
+        tokens.insert(fingerprint(&text), held);
+        Ok(Token { text, ends_at_ms })
+    }
+
+    /// Has a token last as long from now on as a new one would, and says when it ends then, in unix milliseconds.
+    ///
+    /// # Errors
+    /// `SRV-007` when it is not in force, or has lasted as long as any may; `SRV-030` for one that is not renewed.
+    pub fn renew_token(&self, token: &str) -> Result<u64, ErrorReply> {
+        self.check_token(token)?;
+        let now = Instant::now();
+        let mut tokens = self.0.tokens.0.lock();
+        let held = tokens.get_mut(&fingerprint(token)).ok_or_else(token_ended)?;
+        let last_end = held.last_end.ok_or_else(|| {
+            ErrorReply::new(
+                Code::InvalidArguments,
+                "invalid command-line arguments: only the token of a browser's cookie is renewed; log in again",
+            )
+        })?;
+        if last_end <= now {
+            return Err(token_ended());
+        }
+        held.ends_at = (now + TOKEN_LIFE).min(last_end);
+        Ok(held.ends_at_ms())
+    }
+
+    /// When a token ends, in unix milliseconds; none for one that is not in force.
+    #[must_use]
+    pub fn token_ends_at_ms(&self, token: &str) -> Option<u64> {
+        let tokens = self.0.tokens.0.lock();
+        let held = tokens.get(&fingerprint(token)).filter(|held| held.ends_at > Instant::now());
+        held.map(Held::ends_at_ms)
     }
 
     /// Somebody who brings a token.

@@ -26,18 +26,18 @@ use vaylix_admin_proto::v1::access_service_server::{AccessService, AccessService
 use vaylix_admin_proto::v1::audit_service_server::{AuditService, AuditServiceServer};
 use vaylix_admin_proto::v1::backup_service_server::{BackupService, BackupServiceServer};
 use vaylix_admin_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
+use vaylix_admin_proto::v1::key_service_server::{KeyService, KeyServiceServer};
 use vaylix_admin_proto::v1::maintenance_service_server::{MaintenanceService, MaintenanceServiceServer};
 use vaylix_admin_proto::v1::*;
 use vaylix_proto::{Code, Command};
 
 use crate::caller::Origin;
-use crate::caps::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, WATCH_EVERY};
+use crate::caps::{ANSWER_BYTES_MAX, BODY_BYTES_MAX, VALUE_BODY_BYTES_MAX, WATCH_EVERY};
 use crate::fault::Fault;
 use crate::listener::Scope;
-use crate::metrics;
-use crate::service::{access, audit, backup, cluster, maintenance};
+use crate::service::{access, audit, backup, cluster, keys, maintenance};
 use crate::stage::Stage;
-use crate::{health, openapi, probes};
+use crate::{console, events, health, metrics, openapi, probes};
 
 /// One operation, as JSON speaks it.
 pub(crate) struct Operation {
@@ -132,6 +132,8 @@ operations! {
         POST "/v1/storage-keys" =>
             rotate_storage_key(RotateStorageKeyRequest) -> RotateStorageKeyResponse = maintenance::rotate_storage_key;
         PUT "/v1/drain" => drain(DrainRequest) -> DrainResponse = maintenance::drain;
+        GET "/v1/settings" =>
+            list_settings(ListSettingsRequest) -> ListSettingsResponse = maintenance::list_settings;
         @stream {
             type VerifyStorageStream = maintenance::VerifyStream;
 
@@ -189,10 +191,20 @@ operations! {
             }
         }
     }
+    service KeyService {
+        GET "/v1/keys" => list_keys(ListKeysRequest) -> ListKeysResponse = keys::list;
+        GET "/v1/keys/{key}" => get_key(GetKeyRequest) -> GetKeyResponse = keys::get;
+        PUT "/v1/keys/{key}" => put_key(PutKeyRequest) -> PutKeyResponse = keys::put;
+        DELETE "/v1/keys/{key}" => delete_key(DeleteKeyRequest) -> DeleteKeyResponse = keys::delete;
+        PUT "/v1/keys/{key}/expiry" => set_expiry(SetExpiryRequest) -> SetExpiryResponse = keys::set_expiry;
+    }
     service AccessService {
         POST "/v1/login" => login(LoginRequest) -> LoginResponse = access::login;
         POST "/v1/logout" => logout(LogoutRequest) -> LogoutResponse = access::logout;
         GET "/v1/whoami" => who_am_i(WhoAmIRequest) -> WhoAmIResponse = access::who_am_i;
+        GET "/v1/session" => get_session(GetSessionRequest) -> GetSessionResponse = access::get_session;
+        POST "/v1/session/renew" =>
+            renew_session(RenewSessionRequest) -> RenewSessionResponse = access::renew_session;
         GET "/v1/users" => list_users(ListUsersRequest) -> ListUsersResponse = access::list_users;
         POST "/v1/users" => create_user(CreateUserRequest) -> CreateUserResponse = access::create_user;
         PUT "/v1/users/{name}/password" =>
@@ -200,6 +212,7 @@ operations! {
         GET "/v1/sessions" => list_sessions(ListSessionsRequest) -> ListSessionsResponse = access::list_sessions;
         POST "/v1/sessions/end" => end_sessions(EndSessionsRequest) -> EndSessionsResponse = access::end_sessions;
         DELETE "/v1/users/{name}" => drop_user(DropUserRequest) -> DropUserResponse = access::drop_user;
+        GET "/v1/users/{name}/rights" => get_rights(GetRightsRequest) -> GetRightsResponse = access::get_rights;
         PUT "/v1/users/{user}/roles/{role}" => grant_role(GrantRoleRequest) -> GrantRoleResponse = access::grant_role;
         DELETE "/v1/users/{user}/roles/{role}" =>
             revoke_role(RevokeRoleRequest) -> RevokeRoleResponse = access::revoke_role;
@@ -211,6 +224,17 @@ operations! {
         POST "/v1/roles/{role}/grants/revoke" =>
             revoke_permission(RevokePermissionRequest) -> RevokePermissionResponse = access::revoke_permission;
     }
+}
+
+/// What is no operation of the table: the bytes of backups, and what goes on until somebody ends it.
+pub(crate) const BACKUP_CONTENT: &str = "/v1/backups/{name}/content";
+pub(crate) const EVENTS: &str = "/v1/events";
+pub(crate) const AUDIT_EVENTS: &str = "/v1/audit/tail";
+
+/// Whether what is at this path looks at nothing that a request brings to prove who it is from: a login has its own password, and
+/// a browser may have a cookie left whose session is over.
+pub(crate) fn takes_no_proof(path: &str) -> bool {
+    path == "/v1/login"
 }
 
 /// Whom a path is for.
@@ -230,7 +254,7 @@ pub(crate) fn audience(path: &str) -> Audience {
         Some("Check" | "List") => Audience::Probes,
         Some(_) => Audience::Strangers,
         None if probes::PATHS.contains(&path) => Audience::Probes,
-        None if path.starts_with("/grpc.reflection.") => Audience::Strangers,
+        None if path.starts_with("/grpc.reflection.") || console::is_its(path) => Audience::Strangers,
         None => Audience::Users,
     }
 }
@@ -242,7 +266,8 @@ pub(crate) fn route(path: &str) -> &'static str {
             let rpc = operation.request.trim_end_matches("Request");
             [format!("/vaylix.admin.v1.{}/{rpc}", operation.service), operation.path.to_owned()]
         });
-        let others = ["/metrics", "/v1/openapi.json", "/v1/backups/{name}/content"];
+        let others =
+            ["/", "/console/{file}", "/metrics", "/v1/openapi.json", BACKUP_CONTENT, EVENTS, AUDIT_EVENTS];
         rpcs.chain(others.map(str::to_owned)).collect()
     });
     let is_case = |route: &&String| {
@@ -300,19 +325,28 @@ pub(crate) fn is_upload(path: &str) -> bool {
         || (path.starts_with("/v1/backups/") && path.ends_with("/content"))
 }
 
+/// The longest body at this path that is no backup.
+pub(crate) fn body_bytes_max(path: &str) -> usize {
+    let has_value = path.starts_with("/v1/keys/") || path.starts_with("/vaylix.admin.v1.KeyService/");
+    if has_value { VALUE_BODY_BYTES_MAX } else { BODY_BYTES_MAX }
+}
+
 /// Everything that a listener answers.
 pub(crate) fn router(scope: Scope, stage: &Stage) -> Router {
     let http = match scope {
-        Scope::Everything => probes::router()
+        Scope::Everything { console } => probes::router()
             .route("/metrics", get(metrics_of_users))
             .route("/v1/openapi.json", get(|| async { openapi_document() }))
-            .route("/v1/backups/{name}/content", get(content_out).put(content_in))
-            .merge(json_routes()),
+            .route(BACKUP_CONTENT, get(content_out).put(content_in))
+            .route(EVENTS, get(status_events))
+            .route(AUDIT_EVENTS, get(audit_events))
+            .merge(json_routes())
+            .merge(if console { console::router() } else { Router::new() }),
         Scope::Watching => probes::router().route("/metrics", get(metrics_of_collectors)),
     };
     let http = http.with_state(stage.clone());
     let router = match scope {
-        Scope::Everything => grpc(stage).merge(http),
+        Scope::Everything { .. } => grpc(stage).merge(http),
         Scope::Watching => Router::new().merge(http),
     };
     router
@@ -338,6 +372,11 @@ fn grpc(stage: &Stage) -> Router {
         };
     }
     offer!(ClusterServiceServer MaintenanceServiceServer BackupServiceServer AuditServiceServer AccessServiceServer);
+    routes = routes.add_service(
+        KeyServiceServer::new(Api(stage.clone()))
+            .max_decoding_message_size(VALUE_BODY_BYTES_MAX)
+            .max_encoding_message_size(ANSWER_BYTES_MAX),
+    );
     let built = "the descriptors were encoded by the same build";
     routes = routes.add_service(reflection().build_v1().expect(built).max_decoding_message_size(bounded));
     routes =
@@ -428,8 +467,9 @@ where
     match outcome {
         Ok(answer) => written(&answer),
         Err(fault) => {
-            let location =
-                fault.leader_admin_address().map(|leader| format!("{}://{leader}{target}", origin.scheme()));
+            // Cookies do not go along: a page has to be told, rather than its browser.
+            let leader = fault.leader_admin_address().filter(|_| !origin.is_by_cookie());
+            let location = leader.map(|leader| format!("{}://{leader}{target}", origin.scheme()));
             fault.into_http(location)
         }
     }
@@ -453,10 +493,11 @@ async fn read<Q: DeserializeOwned>(
     request: Request<Body>,
 ) -> Result<Q, Fault> {
     let has_body = !matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
+    let bytes_max = body_bytes_max(request.uri().path());
     let body = match request.into_body().collect().await {
         Ok(body) => body.to_bytes(),
         // The only failure that is not the end of the connection.
-        Err(_) => return Err(Fault::too_large(BODY_BYTES_MAX)),
+        Err(_) => return Err(Fault::too_large(bytes_max)),
     };
     let mut fields = match (has_body, body.is_empty()) {
         (_, true) => Map::new(),
@@ -488,6 +529,10 @@ async fn read<Q: DeserializeOwned>(
             "expectedConfigVersion" => {
                 fields.insert(name, Value::String(value));
             }
+            // Fields of messages that are texts, or numbers that are written as texts.
+            "prefix" | "glob" | "permission" | "key" | "expectedVersion" if !has_body => {
+                fields.insert(name, Value::String(value));
+            }
             _ => return Err(Fault::field("query", format!("there is no parameter {name:?}"))),
         }
     }
@@ -495,6 +540,46 @@ async fn read<Q: DeserializeOwned>(
         fields.insert(name.to_owned(), Value::String(value.to_owned()));
     }
     serde_json::from_value(Value::Object(fields)).map_err(|error| Fault::field("body", error))
+}
+
+/// What the node does, as it does it.
+async fn status_events(
+    State(stage): State<Stage>,
+    axum::Extension(origin): axum::Extension<Origin>,
+) -> Response {
+    events::status(stage, origin).await.unwrap_or_else(|fault| fault.into_http(None))
+}
+
+/// The events of the audit log as they come.
+async fn audit_events(
+    State(stage): State<Stage>,
+    RawQuery(query): RawQuery,
+    axum::Extension(origin): axum::Extension<Origin>,
+) -> Response {
+    let opened = async {
+        let request = tail_request(parameters(query.as_deref())?)?;
+        events::audit(stage, origin, request).await
+    };
+    opened.await.unwrap_or_else(|fault| fault.into_http(None))
+}
+
+/// What the parameters behind the `?` choose of the audit log.
+fn tail_request(parameters: BTreeMap<String, String>) -> Result<TailEventsRequest, Fault> {
+    let mut request = TailEventsRequest::default();
+    let mut filter = AuditFilter::default();
+    for (name, value) in parameters {
+        match name.as_str() {
+            "user" => filter.user = value,
+            "eventType" => filter.event_type = value,
+            "status" => filter.status = value,
+            "last" => {
+                request.last = value.parse().map_err(|_| Fault::field("last", "it is a number of events"))?;
+            }
+            _ => return Err(Fault::field("query", format!("there is no parameter {name:?}"))),
+        }
+    }
+    request.filter = Some(filter);
+    Ok(request)
 }
 
 /// The bytes of a backup.
@@ -615,9 +700,12 @@ mod tests {
         assert_eq!(route("/v1/cluster/members/secret"), "/v1/cluster/members/{name}");
         assert_eq!(route("/v1/backups/secret/verify"), "/v1/backups/{name}/verify");
         assert_eq!(route("/v1/backups"), "/v1/backups");
+        assert_eq!(route("/v1/keys/secret/expiry"), "/v1/keys/{key}/expiry");
+        assert_eq!(route("/console/app.js"), "/console/{file}");
+        assert_eq!(route("/"), "/");
         for path in [
             "",
-            "/",
+            "//",
             "/v1/secret",
             "/v1/backups/secret/verify/more",
             "/vaylix.admin.v1.ClusterService/Secret",

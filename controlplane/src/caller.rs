@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method};
+use parking_lot::Mutex;
 use tracing::Span;
 use uuid::Uuid;
 use vaylix_access::{
@@ -19,8 +20,10 @@ use vaylix_admin_proto::v1::ResponseHeader;
 use vaylix_proto::{Code, Command, Reply};
 
 use crate::caps::AUTHORIZATION_BYTES_MAX;
+use crate::cookie::{self, Jar};
 use crate::fault::Fault;
 use crate::listener::{Guest, Shown};
+use crate::metrics::Surface;
 use crate::stage::Stage;
 
 /// Where a request comes from and what it brings to prove who it is from. Put on every request before its handler.
@@ -35,14 +38,27 @@ pub(crate) struct Origin {
     proof: Proof,
     /// Whether the connection is encrypted.
     is_encrypted: bool,
+    /// Where a browser keeps a token of this server; none where browsers do not ask, and before the server is ready.
+    jar: Option<Jar>,
+    /// What the answer has the browser do with it.
+    kept: Arc<Mutex<Option<HeaderValue>>>,
 }
 
 /// What a request brings.
 #[derive(Clone)]
 enum Proof {
     Nothing,
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     Token(String),
+    /// A token that a browser sent by itself. Whether the page that it belongs to has confirmed the request, or it is one that
+    /// changes nothing.
+    Cookie {
+        token: String,
+        is_confirmed: bool,
+    },
     Certificate(Arc<Shown>),
     Unreadable,
 }
@@ -73,26 +89,76 @@ impl Proof {
 }
 
 impl Origin {
-    pub(crate) fn new(stage: Stage, guest: Guest, request_id: Uuid, span: Span, headers: &HeaderMap) -> Self {
+    pub(crate) fn new(
+        stage: Stage,
+        guest: Guest,
+        request_id: Uuid,
+        span: Span,
+        surface: Surface,
+        (method, headers): (&Method, &HeaderMap),
+    ) -> Self {
         let Guest { peer, id: connection_id, is_encrypted, shown, .. } = guest;
-        // The header decides alone: what it proves, or fails to prove, is never mixed with a certificate.
-        let proof = match (Proof::of(headers), shown) {
-            (Proof::Nothing, Some(shown)) => Proof::Certificate(shown),
-            (proof, _) => proof,
+        let jar = if surface == Surface::Http { stage.jar(is_encrypted) } else { None };
+        let token = jar.as_ref().and_then(|jar| jar.token(headers));
+        // The header decides alone: what it proves, or fails to prove, is never mixed with anything else. So does a cookie
+        // where there is no header.
+        let proof = match (Proof::of(headers), token, shown) {
+            (Proof::Nothing, Some(token), _) => {
+                let changes_nothing = [Method::GET, Method::HEAD].contains(method);
+                let is_confirmed = changes_nothing || cookie::is_confirmed(&token, headers);
+                Proof::Cookie { token, is_confirmed }
+            }
+            (Proof::Nothing, None, Some(shown)) => Proof::Certificate(shown),
+            (proof, ..) => proof,
         };
-        Self { stage, peer, connection_id, request_id, span, proof, is_encrypted }
+        let kept = Arc::default();
+        Self { stage, peer, connection_id, request_id, span, proof, is_encrypted, jar, kept }
+    }
+
+    /// Has the browser keep this token.
+    ///
+    /// # Errors
+    /// `SRV-030` where no browser asks.
+    pub(crate) fn keep(&self, token: &str) -> Result<(), Fault> {
+        let line = self.jar.as_ref().and_then(|jar| jar.keep(token));
+        let line = line.ok_or_else(|| Fault::field("cookie", "only requests over HTTP get one"))?;
+        *self.kept.lock() = Some(line);
+        Ok(())
+    }
+
+    /// Has the browser throw its token away, if it sent one that the page has confirmed.
+    pub(crate) fn throw_away(&self) {
+        if let (Proof::Cookie { is_confirmed: true, .. }, Some(jar)) = (&self.proof, &self.jar) {
+            *self.kept.lock() = jar.empty();
+        }
+    }
+
+    /// What the answer has the browser do with its token.
+    pub(crate) fn kept(&self) -> Arc<Mutex<Option<HeaderValue>>> {
+        Arc::clone(&self.kept)
+    }
+
+    /// Whether a browser sent a token by itself.
+    pub(crate) fn is_by_cookie(&self) -> bool {
+        matches!(self.proof, Proof::Cookie { .. })
+    }
+
+    /// Whether it is a change by a cookie alone, which might be anybody's page.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        matches!(self.proof, Proof::Cookie { is_confirmed: false, .. })
     }
 
     /// Whoever the request proves to be from; nobody without a proof.
     ///
     /// # Errors
     /// `SRV-005` before the server is ready, `SRV-007` for a proof that cannot be read, a token that is not in force or a
-    /// certificate that names nobody, `SRV-008` and `SRV-031` as AUTH refuses.
+    /// certificate that names nobody, `SRV-008` and `SRV-031` as AUTH refuses, `SRV-017` for a change by cookie alone.
     pub(crate) async fn identify(&self) -> Result<Caller, Fault> {
         let door = self.stage.door().ok_or_else(Fault::starting)?;
         match &self.proof {
             Proof::Nothing => Ok(self.caller(&door, door.arrival(self.connection_id, self.peer))),
-            Proof::Token(token) => {
+            Proof::Cookie { is_confirmed: false, .. } => Err(Fault::unconfirmed()),
+            Proof::Token(token) | Proof::Cookie { token, is_confirmed: true } => {
                 let visitor = door.arrival_with_token(self.connection_id, self.peer, token)?;
                 Ok(self.caller(&door, visitor))
             }
@@ -142,7 +208,7 @@ impl Origin {
     /// The token the request came with.
     pub(crate) fn token(&self) -> Option<&str> {
         match &self.proof {
-            Proof::Token(token) => Some(token),
+            Proof::Token(token) | Proof::Cookie { token, .. } => Some(token),
             Proof::Nothing | Proof::Password { .. } | Proof::Certificate(_) | Proof::Unreadable => None,
         }
     }
@@ -195,12 +261,12 @@ impl Caller {
         }
     }
 
-    /// A token for whoever this is.
+    /// A token for whoever this is; one that a browser keeps can be renewed.
     ///
     /// # Errors
     /// As the door refuses.
-    pub(crate) fn token(&self) -> Result<Token, Fault> {
-        Ok(self.door.issue_token(&self.visitor)?)
+    pub(crate) fn token(&self, for_browser: bool) -> Result<Token, Fault> {
+        Ok(self.door.issue_token(&self.visitor, for_browser)?)
     }
 
     /// Has a command let in.

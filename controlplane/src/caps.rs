@@ -58,6 +58,12 @@ pub(crate) const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// The body of a request, and a message of gRPC.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
 
+/// The same where a value of the data plane is in it: base64 takes four bytes for three.
+pub(crate) const VALUE_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// A value that is told.
+pub(crate) const VALUE_BYTES_MAX: usize = 1024 * 1024;
+
 /// A message of gRPC that is sent.
 pub(crate) const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -74,6 +80,24 @@ pub(crate) const PAGE_MAX: usize = 1000;
 /// How often the state is looked at for those who watch it.
 pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(200);
 
+/// Event streams over HTTP at once. Each is also one of the requests in progress: these leave places for others.
+pub(crate) const EVENT_STREAMS_MAX: usize = 32;
+
+/// Events that wait for whoever follows a stream, and for how long the oldest may wait: who does not read is cut off.
+pub(crate) const EVENTS_AHEAD_MAX: usize = 64;
+pub(crate) const EVENT_STALL_MAX: Duration = Duration::from_secs(10);
+
+/// An event stream that has nothing to say says so after this time, so that nobody on its way takes it for dead.
+pub(crate) const EVENT_SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// How often figures are taken, and how many are remembered.
+pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const FIGURES_KEPT_MAX: usize = 600;
+
+/// How often it is looked who leads, and how many changes are remembered.
+pub(crate) const LEADER_LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const LEADERS_KEPT_MAX: usize = 100;
+
 /// How long connections may take to finish when the server stops.
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -81,6 +105,9 @@ pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// Below 2^53, which is as far as numbers of JSON are exact.
 pub(crate) const CONNECTION_ID_BASE: u64 = 1 << 48;
 
+const _: () =
+    assert!(EVENT_STREAMS_MAX < REQUESTS_MAX, "whoever watches must leave places for those who act");
+const _: () = assert!(VALUE_BYTES_MAX < ANSWER_BYTES_MAX, "a value must fit in an answer");
 const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX, "what nobody asks for must be allowed");
 const _: () = assert!(
     AUTHORIZATION_BYTES_MAX < HEAD_BYTES_MAX && REQUEST_ID_BYTES_MAX < HEAD_BYTES_MAX,

@@ -28,8 +28,8 @@ pub(crate) struct Fault {
     field: Option<&'static str>,
     /// Where the control plane of the leader is, for what only it can do.
     leader_admin_address: Option<String>,
-    /// Whether it rests on something that has changed meanwhile.
-    aborted: bool,
+    /// What it is where the code says too little: a thing that is not there, or is not as it was.
+    kind: Option<GrpcCode>,
     /// What HTTP says instead of what the code stands for.
     status: Option<StatusCode>,
     /// After how long it may succeed, where that is known.
@@ -38,14 +38,7 @@ pub(crate) struct Fault {
 
 impl From<ErrorReply> for Fault {
     fn from(reply: ErrorReply) -> Self {
-        Self {
-            reply,
-            field: None,
-            leader_admin_address: None,
-            aborted: false,
-            status: None,
-            retry_after: None,
-        }
+        Self { reply, field: None, leader_admin_address: None, kind: None, status: None, retry_after: None }
     }
 }
 
@@ -130,7 +123,33 @@ impl Fault {
 
     /// What the request rests on is not so any more (`SRV-030`).
     pub(crate) fn moved_on(message: String) -> Self {
-        Self { aborted: true, ..Self::new(Code::InvalidArguments, message) }
+        Self { kind: Some(GrpcCode::Aborted), ..Self::new(Code::InvalidArguments, message) }
+    }
+
+    /// What the request names in this field is not there (`SRV-030`).
+    pub(crate) fn missing(field: &'static str, problem: &str) -> Self {
+        Self { kind: Some(GrpcCode::NotFound), ..Self::field(field, problem) }
+    }
+
+    /// What the request names in this field is not as it expects (`SRV-030`).
+    pub(crate) fn conflict(field: &'static str, problem: &str) -> Self {
+        Self { kind: Some(GrpcCode::Aborted), ..Self::field(field, problem) }
+    }
+
+    /// A cookie came without what shows that the page it belongs to sent it.
+    pub(crate) fn unconfirmed() -> Self {
+        Self::new(
+            Code::PermissionDenied,
+            "permission denied: a change by cookie needs the header x-csrf-token with the token of the session",
+        )
+    }
+
+    /// More event streams than the server keeps open.
+    pub(crate) fn too_many_streams() -> Self {
+        Self::new(
+            Code::RateLimitExceeded,
+            "request rate limit exceeded: too many event streams of the control plane are open",
+        )
     }
 
     /// What the door would have said.
@@ -157,6 +176,11 @@ impl Fault {
         Self { leader_admin_address: address, ..self }
     }
 
+    /// What it is called where only code and text are told.
+    pub(crate) fn told(&self) -> (&str, &str) {
+        (&self.reply.code, &self.reply.message)
+    }
+
     /// The code; none for one that this release does not know.
     pub(crate) fn code(&self) -> Option<Code> {
         self.reply.known_code()
@@ -172,7 +196,7 @@ impl Fault {
     }
 
     fn grpc_code(&self) -> GrpcCode {
-        if self.aborted { GrpcCode::Aborted } else { self.code().map_or(GrpcCode::Unknown, grpc_code) }
+        self.kind.unwrap_or_else(|| self.code().map_or(GrpcCode::Unknown, grpc_code))
     }
 
     fn details(&self) -> ErrorDetails {
@@ -356,5 +380,7 @@ mod tests {
         assert_eq!(response.status(), 401);
         assert!(response.headers().contains_key("www-authenticate"));
         assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert_eq!(Fault::missing("key", "x").into_http(None).status(), 404);
+        assert_eq!(Fault::conflict("expected_version", "x").into_http(None).status(), 409);
     }
 }

@@ -21,9 +21,8 @@ use vaylix_telemetry::Trace;
 
 use crate::api::{self, Audience};
 use crate::caller::Origin;
-use crate::caps::{
-    BODY_BYTES_MAX, LONG_REQUEST_TIME_MAX, REQUEST_ID_BYTES_MAX, REQUEST_TIME_MAX, REQUESTS_MAX,
-};
+use crate::caps::{LONG_REQUEST_TIME_MAX, REQUEST_ID_BYTES_MAX, REQUEST_TIME_MAX, REQUESTS_MAX};
+use crate::cookie::CONFIRMATION;
 use crate::fault::Fault;
 use crate::listener::Guest;
 use crate::metrics::Surface;
@@ -80,6 +79,11 @@ impl Frame {
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if surface == Surface::Http {
+            // Whatever an answer holds, a browser that shows it runs nothing of it.
+            let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+            headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
+        }
         self.stage.traffic().count(surface, &response, begun.elapsed());
         tracing::debug!(
             target: "admin.request", parent: &span,
@@ -111,23 +115,42 @@ impl Frame {
             Some(Err(_none_left)) => return (refuse(Fault::busy()), None),
         };
         let is_upload = api::is_upload(request.uri().path());
-        if !is_upload && announced_len(request.headers()).is_some_and(|len| len > BODY_BYTES_MAX as u64) {
-            return (refuse(Fault::too_large(BODY_BYTES_MAX)), place);
+        let body_bytes_max = api::body_bytes_max(request.uri().path());
+        if !is_upload && announced_len(request.headers()).is_some_and(|len| len > body_bytes_max as u64) {
+            return (refuse(Fault::too_large(body_bytes_max)), place);
         }
         if surface == Surface::Http && comes_from_elsewhere(&request) {
             return (refuse(Fault::foreign()), place);
         }
         let time_max = time_max(&request);
         let (mut parts, body) = request.into_parts();
-        let origin = Origin::new(self.stage.clone(), guest, id, followed.clone(), &parts.headers);
-        // From here on nobody has a use for it, and logs must not have it.
-        parts.headers.remove(header::AUTHORIZATION);
+        let asked = (&parts.method, &parts.headers);
+        let origin = Origin::new(self.stage.clone(), guest, id, followed.clone(), surface, asked);
+        if origin.is_unconfirmed() && !api::takes_no_proof(parts.uri.path()) {
+            // It would not be taken for a proof anyway; so nothing else is said of the request, either.
+            return (refuse(Fault::unconfirmed()), place);
+        }
+        let kept = origin.kept();
+        let may_ask = may_ask_for_a_password(&parts.headers, origin.is_by_cookie());
+        // From here on nobody has a use for them, and logs must not have them.
+        for secret in [header::AUTHORIZATION, header::COOKIE, CONFIRMATION] {
+            parts.headers.remove(secret);
+        }
         parts.extensions.insert(origin);
-        let body = if is_upload { body } else { Body::new(Limited::new(body, BODY_BYTES_MAX)) };
+        let body = if is_upload { body } else { Body::new(Limited::new(body, body_bytes_max)) };
         let request = Request::from_parts(parts, body);
         let answer = tokio::time::timeout(time_max, self.router.clone().oneshot(request)).await;
         match answer {
-            Ok(Ok(response)) => (response, place),
+            Ok(Ok(mut response)) => {
+                if let Some(line) = kept.lock().take() {
+                    response.headers_mut().insert(header::SET_COOKIE, line);
+                }
+                if !may_ask && response.headers().contains_key(header::WWW_AUTHENTICATE) {
+                    let silent = HeaderValue::from_static("Bearer");
+                    response.headers_mut().insert(header::WWW_AUTHENTICATE, silent);
+                }
+                (response, place)
+            }
             Ok(Err(never)) => match never {},
             Err(_elapsed) => (refuse(Fault::too_late()), place),
         }
@@ -149,6 +172,17 @@ fn comes_from_elsewhere(request: &Request<Body>) -> bool {
         let origin = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
         origin.is_none() || origin != host
     })
+}
+
+/// Whether a browser may open its own dialog when the answer asks for a password. Not where a page asks: it has a form for that.
+fn may_ask_for_a_password(headers: &HeaderMap, is_by_cookie: bool) -> bool {
+    let has = |name: HeaderName, wanted: fn(&str) -> bool| {
+        headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(wanted)
+    };
+    let is_by_page = has(HeaderName::from_static("sec-fetch-mode"), |mode| mode != "navigate")
+        || has(header::ACCEPT, |types| types.contains("text/event-stream"))
+        || headers.contains_key(CONFIRMATION);
+    !is_by_page && !is_by_cookie
 }
 
 /// The span of a request, if somebody follows requests: in the trace of its client, with a link to its connection. Probes are

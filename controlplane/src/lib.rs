@@ -11,9 +11,14 @@
 //! | `stage` | how far the server is between its start and its end; there is no door before it is ready |
 //! | `frame` | what happens to every request before and after its handler |
 //! | `caller` | who asks, and the way through the door |
+//! | `cookie` | the cookie of a browser, and what it takes besides it |
 //! | `fault` | what a refusal looks like in gRPC and in HTTP |
 //! | `service` | the handlers: plain functions on typed messages |
 //! | `api` | the one table of operations, from which the gRPC services, the JSON routes and the OpenAPI document come |
+//! | `console` | the page for people, and its files |
+//! | `events` | event streams over HTTP |
+//! | `live` | what is remembered for those who watch |
+//! | `settings` | what the server was started with |
 //! | `health` | `grpc.health.v1` |
 //! | `probes` | `/livez`, `/readyz` and the others |
 //! | `metrics` | `/metrics` |
@@ -29,17 +34,23 @@ mod api;
 mod caller;
 mod caps;
 mod connection;
+mod console;
+mod cookie;
+mod events;
 mod fault;
 mod frame;
 mod health;
 mod listener;
+mod live;
 mod metrics;
 mod openapi;
 mod page;
 mod patient;
 mod probes;
 mod service;
+mod settings;
 mod stage;
 
 pub use listener::{BindError, Scope, Server, Settings, Socket};
+pub use settings::{Setting, SettingSource};
 pub use stage::{Replay, Stage};

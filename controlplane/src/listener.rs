@@ -22,6 +22,7 @@ use crate::api;
 use crate::caps::{ACCEPT_PAUSE, CONNECTION_ID_BASE, CONNECTIONS_MAX, SHUTDOWN_GRACE};
 use crate::connection::{Activity, attend};
 use crate::frame::Frame;
+use crate::live;
 use crate::stage::Stage;
 
 /// An address of the control plane cannot be listened on (`SRV-001`).
@@ -77,7 +78,10 @@ impl Socket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Everything.
-    Everything,
+    Everything {
+        /// Whether the page for people is part of it.
+        console: bool,
+    },
     /// Probes and metrics only, without login.
     Watching,
 }
@@ -115,6 +119,10 @@ impl Server {
         let Self { socket, settings, stage } = self;
         let socket = TcpListener::from_std(socket.listener)?;
         let router = api::router(settings.scope, &stage);
+        let mut memory = JoinSet::new();
+        if matches!(settings.scope, Scope::Everything { .. }) {
+            memory.spawn(live::remember(stage.clone()));
+        }
         let frame = Arc::new(Frame::new(stage, router));
         let (closing, _) = watch::channel(false);
         let crowd = Crowd::default();

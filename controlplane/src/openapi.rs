@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use vaylix_admin_proto::DESCRIPTORS;
 
 use crate::api::{self, Operation};
+use crate::caps::PAGE_MAX;
 
 const PACKAGE: &str = ".vaylix.admin.v1.";
 
@@ -29,10 +30,17 @@ fn write() -> Value {
     schemas.insert("Problem".to_owned(), problem());
     let mut paths = Map::new();
     for operation in api::table() {
-        let path = paths.entry(operation.path).or_insert_with(|| Value::Object(Map::new()));
+        let path = paths.entry(operation.path.to_owned()).or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(path) = path {
             path.insert(operation.method.as_str().to_lowercase(), describe(&operation, &schemas));
         }
+    }
+    for (name, described) in [
+        (api::BACKUP_CONTENT, backup_content()),
+        (api::EVENTS, json!({ "get": status_events() })),
+        (api::AUDIT_EVENTS, json!({ "get": audit_events() })),
+    ] {
+        paths.insert(name.to_owned(), described);
     }
     json!({
         "openapi": "3.1.0",
@@ -41,13 +49,21 @@ fn write() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
-        "security": [{ "basic": [] }, { "bearer": [] }],
+        "security": [{ "basic": [] }, { "bearer": [] }, { "cookie": [] }, { "cookie": [], "confirmation": [] }],
         "paths": paths,
         "components": {
             "schemas": schemas,
             "securitySchemes": {
                 "basic": { "type": "http", "scheme": "basic" },
                 "bearer": { "type": "http", "scheme": "bearer" },
+                "cookie": {
+                    "type": "apiKey", "in": "cookie", "name": "vaylix_session",
+                    "description": "Set by a login with `cookie`; its name goes on with a part of the node's id. Suffices for GET.",
+                },
+                "confirmation": {
+                    "type": "apiKey", "in": "header", "name": "x-csrf-token",
+                    "description": "What every other method needs beside the cookie: `csrfToken` of the session.",
+                },
             },
         },
     })
@@ -60,15 +76,15 @@ fn describe(operation: &Operation, schemas: &Map<String, Value>) -> Value {
         .iter()
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
         .collect();
-    let properties = &schemas[operation.request]["properties"];
-    let optional = |name: &str, schema: Value| json!({ "name": name, "in": "query", "schema": schema });
-    if properties.get("page").is_some() {
-        parameters.push(optional("pageSize", json!({ "type": "integer" })));
-        parameters.push(optional("pageToken", json!({ "type": "string" })));
-    }
-    if operation.method == http::Method::DELETE && properties.get("validateOnly").is_some() {
-        parameters.push(optional("validateOnly", json!({ "type": "boolean" })));
-        parameters.push(optional("expectedConfigVersion", json!({ "type": "string" })));
+    let has_body = matches!(operation.method, http::Method::POST | http::Method::PUT);
+    let properties = schemas[operation.request]["properties"].as_object();
+    for (name, schema) in properties.into_iter().flatten() {
+        if name == "page" {
+            parameters.push(in_query("pageSize", &json!({ "type": "integer" })));
+            parameters.push(in_query("pageToken", &json!({ "type": "string" })));
+        } else if !has_body && !in_path.contains(&name.as_str()) {
+            parameters.push(in_query(name, schema));
+        }
     }
     let mut described = json!({
         "operationId": operation.rpc,
@@ -77,14 +93,89 @@ fn describe(operation: &Operation, schemas: &Map<String, Value>) -> Value {
         "responses": {
             "200": { "description": "Done.", "content": content("application/json", operation.response) },
             "307": { "description": "Only the leader can do it: the same request goes to `Location`." },
-            "default": { "description": "Refused or failed.", "content": content("application/problem+json", "Problem") },
+            "default": refused(),
         },
     });
-    let has_body = matches!(operation.method, http::Method::POST | http::Method::PUT);
     if has_body {
         described["requestBody"] = json!({ "content": content("application/json", operation.request) });
     }
     described
+}
+
+fn in_query(name: &str, schema: &Value) -> Value {
+    json!({ "name": name, "in": "query", "schema": schema })
+}
+
+/// The bytes of a backup, out and in.
+fn backup_content() -> Value {
+    let parameters =
+        json!([{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }]);
+    let bytes = json!({ "application/json": { "schema": { "type": "string", "format": "binary" } } });
+    json!({
+        "get": {
+            "operationId": "download_backup",
+            "tags": ["BackupService"],
+            "parameters": parameters,
+            "responses": {
+                "200": { "description": "The backup as it is in its file.", "content": bytes },
+                "default": refused(),
+            },
+        },
+        "put": {
+            "operationId": "upload_backup",
+            "tags": ["BackupService"],
+            "parameters": parameters,
+            "requestBody": { "content": bytes },
+            "responses": {
+                "200": { "description": "Done.", "content": content("application/json", "UploadBackupResponse") },
+                "default": refused(),
+            },
+        },
+    })
+}
+
+fn status_events() -> Value {
+    let events = [
+        ("history", "LiveHistory", "Once, at the beginning"),
+        ("status", "LiveStatus", "At once, and every second"),
+        ("end", "StreamEnd", "Why nothing more follows"),
+    ];
+    stream("status_events", "ClusterService", &[], &events)
+}
+
+fn audit_events() -> Value {
+    let events = [
+        ("audit", "TailEventsResponse", "Each event that is chosen"),
+        ("end", "StreamEnd", "Why nothing more follows"),
+    ];
+    let text = json!({ "type": "string" });
+    let mut parameters: Vec<Value> =
+        ["user", "eventType", "status"].iter().map(|name| in_query(name, &text)).collect();
+    parameters.push(in_query("last", &json!({ "type": "integer", "maximum": PAGE_MAX })));
+    stream("audit_events", "AuditService", &parameters, &events)
+}
+
+/// A stream of events, each with the name and the schema of its data.
+fn stream(id: &str, tag: &str, parameters: &[Value], events: &[(&str, &str, &str)]) -> Value {
+    let told = events.iter().map(|(name, schema, when)| format!("`{name}` ({schema}): {when}."));
+    let told = told.collect::<Vec<_>>().join(" ");
+    let data: Vec<Value> = events.iter().map(|(_, schema, _)| reference(schema)).collect();
+    json!({
+        "operationId": id,
+        "tags": [tag],
+        "parameters": parameters,
+        "responses": {
+            "200": {
+                "description": format!("Server-Sent Events, whose data are JSON. {told}"),
+                "content": { "text/event-stream": { "schema": { "oneOf": data } } },
+            },
+            "default": refused(),
+        },
+    })
+}
+
+fn refused() -> Value {
+    json!({ "description": "Refused or failed.", "content": content("application/problem+json", "Problem") })
 }
 
 fn content(media_type: &str, schema: &str) -> Value {
@@ -171,9 +262,30 @@ mod tests {
             let described = &document["paths"][operation.path][operation.method.as_str().to_lowercase()];
             assert_eq!(described["operationId"], operation.rpc);
         }
+        let names = |path: &str, method: &str| -> Vec<String> {
+            let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
+            parameters.iter().map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names("/v1/keys", "get"), ["glob", "pageSize", "pageToken", "prefix"]);
+        assert_eq!(names("/v1/keys/{key}", "delete"), ["key", "expectedVersion"]);
+        assert_eq!(names("/v1/keys/{key}", "put"), ["key"]);
+        assert_eq!(
+            names("/v1/cluster/members/{name}", "delete"),
+            ["name", "expectedConfigVersion", "validateOnly"]
+        );
         let status = &document["components"]["schemas"]["NodeStatus"]["properties"];
         assert_eq!(status["appliedIndex"]["type"], "string");
         assert_eq!(status["members"]["items"]["$ref"], "#/components/schemas/Member");
+    }
+
+    #[test]
+    fn what_is_no_operation_of_the_table_is_described_too() {
+        let paths = &document()["paths"];
+        assert_eq!(paths[api::BACKUP_CONTENT]["put"]["operationId"], "upload_backup");
+        for path in [api::EVENTS, api::AUDIT_EVENTS] {
+            let answer = &paths[path]["get"]["responses"]["200"];
+            assert!(answer["content"]["text/event-stream"]["schema"]["oneOf"].is_array(), "{path}");
+        }
     }
 
     /// What the descriptors know and JSON does not: the streams.

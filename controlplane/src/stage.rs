@@ -1,11 +1,14 @@
 //! How far the server is between its start and its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 use vaylix_access::{Door, Vitals};
 
+use crate::cookie::Jar;
+use crate::live::Live;
 use crate::metrics::Traffic;
+use crate::settings::Setting;
 
 /// What a start is doing: for `/startupz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +40,32 @@ pub struct Stage {
     at: Arc<watch::Sender<At>>,
     ask: Arc<Ask>,
     traffic: Arc<Traffic>,
+    settings: Arc<[Setting]>,
+    live: Arc<Live>,
+    /// Known once there is a door.
+    node_id: Arc<OnceLock<String>>,
 }
 
 impl Stage {
-    /// A server that has begun to start; `ask` tells how far it is.
+    /// A server that has begun to start with these settings; `ask` tells how far it is.
     #[must_use]
-    pub fn starting(ask: impl Fn() -> Option<Replay> + Send + Sync + 'static) -> Self {
-        Self { at: Arc::new(watch::channel(At::Starting).0), ask: Arc::new(ask), traffic: Arc::default() }
+    pub fn starting(
+        settings: Vec<Setting>,
+        ask: impl Fn() -> Option<Replay> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            at: Arc::new(watch::channel(At::Starting).0),
+            ask: Arc::new(ask),
+            traffic: Arc::default(),
+            settings: settings.into(),
+            live: Arc::default(),
+            node_id: Arc::default(),
+        }
     }
 
     /// It is ready: from now on requests are admitted by this door.
     pub fn serve(&self, door: Door) {
+        self.node_id.get_or_init(|| door.vitals().node_id);
         self.at.send_if_modified(|at| {
             let is_next = matches!(at, At::Starting);
             if is_next {
@@ -75,6 +93,21 @@ impl Stage {
             At::Serving(door) | At::Stopping(Some(door)) => Some(door.clone()),
             At::Starting | At::Stopping(None) => None,
         }
+    }
+
+    /// What the server was started with.
+    pub(crate) fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    /// What is remembered for those who watch.
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Where browsers keep tokens of this node; `None` before there is one.
+    pub(crate) fn jar(&self, is_encrypted: bool) -> Option<Jar> {
+        self.node_id.get().map(|id| Jar::of(id, is_encrypted))
     }
 
     /// What was asked of the control plane so far.

@@ -59,6 +59,16 @@ impl Durations {
         })
     }
 
+    /// What was counted since `earlier`, which these were once. The longest is that of all: nobody knows when it was.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            counts: std::array::from_fn(|at| self.counts[at].saturating_sub(earlier.counts[at])),
+            sum_us: self.sum_us.saturating_sub(earlier.sum_us),
+            max_us: self.max_us,
+        }
+    }
+
     /// So many of a thousand took no longer than this, in microseconds: the upper bound of the bucket, or the longest of
     /// all if that is less. 0 when nothing was counted.
     #[must_use]
@@ -146,6 +156,18 @@ mod tests {
         assert_eq!(cumulative[1], (Some(250), 99));
         assert_eq!(cumulative[15], (Some(10_000_000), 99));
         assert_eq!(cumulative[16], (None, 100));
+    }
+
+    #[test]
+    fn what_was_counted_before_is_left_out() {
+        let mut durations = Durations::default();
+        (0..99).for_each(|_| durations.count(Duration::from_micros(50)));
+        let earlier = durations;
+        assert!(durations.since(&earlier).is_empty());
+        durations.count(Duration::from_millis(3));
+        let since = durations.since(&earlier);
+        assert_eq!((since.len(), since.sum_us()), (1, 3_000));
+        assert_eq!((since.permille_us(500), durations.permille_us(500)), (3_000, 100));
     }
 
     #[test]

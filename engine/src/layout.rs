@@ -31,6 +31,15 @@ use crate::lock::{DirectoryLock, Hold};
 #[derive(Clone)]
 pub struct DataDir(Arc<Inner>);
 
+/// The room on a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// What this process may still take.
+    pub free_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
+}
+
 struct Inner {
     root: PathBuf,
     disk: Disk,
@@ -145,6 +154,16 @@ impl DataDir {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0.root
+    }
+
+    /// How much room the file system under it has, as of now.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn space(&self) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(self.root())?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) })
     }
 
     /// The storage keys.

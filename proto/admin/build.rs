@@ -12,6 +12,8 @@ const FILES: &[&str] = &[
     "vaylix/admin/v1/audit.proto",
     "vaylix/admin/v1/backup.proto",
     "vaylix/admin/v1/cluster.proto",
+    "vaylix/admin/v1/keys.proto",
+    "vaylix/admin/v1/live.proto",
     "vaylix/admin/v1/maintenance.proto",
 ];
 

@@ -3,7 +3,7 @@
 //! They have a runtime to themselves, so that administration and the data plane wait for each other only where the machine
 //! does.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -64,10 +64,12 @@ impl Bound {
         stage: &Stage,
         tls: Option<&Current>,
         user_rule: Option<UserRule>,
+        console: bool,
     ) -> Serving {
         let (stop, _) = watch::channel(false);
         let mut tasks = Vec::new();
-        for (socket, scope) in [(self.admin, Scope::Everything), (self.metrics, Scope::Watching)] {
+        for (socket, scope) in [(self.admin, Scope::Everything { console }), (self.metrics, Scope::Watching)]
+        {
             let Some(socket) = socket else { continue };
             announce(socket.local_addr(), scope, tls.is_some());
             let server = Server::new(socket, Settings { scope, tls: tls.cloned(), user_rule }, stage.clone());
@@ -87,13 +89,19 @@ impl Bound {
 fn announce(address: SocketAddr, scope: Scope, encrypted: bool) {
     let scheme = if encrypted { "https" } else { "http" };
     match scope {
-        Scope::Everything => {
+        Scope::Everything { console } => {
             if !encrypted && !address.ip().is_loopback() {
                 warn!(
                     "the control plane on {address} has no TLS: passwords and tokens cross the network readable"
                 );
             }
             info!("control plane listens on {address} (gRPC and {scheme})");
+            if console {
+                // An unspecified address is no place to connect to.
+                let ip = address.ip();
+                let host = if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip };
+                info!("console for browsers: {scheme}://{}/", SocketAddr::new(host, address.port()));
+            }
         }
         Scope::Watching => info!("probes and metrics listen on {address} ({scheme}, without login)"),
     }

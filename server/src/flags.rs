@@ -14,7 +14,7 @@ use vaylix_consensus::limits::{AGREEMENT_ENTRIES_DEFAULT, KEY_AGE_MAX_DEFAULT, S
 use vaylix_tls::UserRule;
 
 use crate::settings_file::SettingsFile;
-use crate::shown;
+use crate::shown::{self, Shown};
 
 /// What the command line and the environment say, before it is checked.
 #[derive(Parser)]
@@ -102,6 +102,10 @@ pub(crate) struct Flags {
     /// Do without the control plane; --metrics-bind is not concerned.
     #[arg(long, env = "VAYLIX_DISABLE_ADMIN", help_heading = CONTROL)]
     pub(crate) disable_admin: bool,
+
+    /// Do without the page for people that the control plane has at `/`; the rest of it is not concerned.
+    #[arg(long, env = "VAYLIX_DISABLE_CONSOLE", help_heading = CONTROL)]
+    pub(crate) disable_console: bool,
 
     /// `host:port` that the other nodes are to name as the control plane of this one [default: --admin-port on the host
     /// that the other nodes reach this one at, unless only this machine reaches the control plane].
@@ -658,8 +662,8 @@ pub(crate) struct Given {
     pub(crate) password_configured: bool,
     /// Whether the part in a cluster was.
     pub(crate) role_configured: bool,
-    /// All settings with their origins, in the form of a settings file.
-    pub(crate) shown: String,
+    /// All settings with their origins.
+    pub(crate) shown: Vec<Shown>,
 }
 
 /// Reads the settings. Prints help, version or a usage error and ends the process where the command line asks

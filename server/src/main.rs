@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let mut given = flags::read(std::env::args_os());
     let result = match given.flags.command.take() {
         Some(command) => offline::run(command, &given),
-        None if given.flags.print_config => offline::print(&given.shown),
+        None if given.flags.print_config => offline::print(&shown::as_file(&given.shown)),
         None => run(given),
     };
     match result {

@@ -1,57 +1,142 @@
-//! The settings in force, and where each comes from, in the form of a settings file.
+//! The settings in force, and where each comes from: as data, and in the form of a settings file.
 
 use std::fmt::Write as _;
 
 use clap::builder::PossibleValue;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use vaylix_controlplane::{Setting, SettingSource};
 
 use crate::settings_file::{NOT_IN_A_FILE, SettingsFile};
 
 /// Options whose values are nobody's business.
 const SECRET: [&str; 2] = ["password", "replication-password"];
 
-/// Every option of `command` with its value, under the headings of the help. Such a text is a settings file itself.
-pub(crate) fn settings(command: &Command, matches: &ArgMatches, file: &SettingsFile) -> String {
+/// What stands for the value of a secret.
+const HIDDEN: &str = "(hidden)";
+
+/// A setting in force.
+pub(crate) struct Shown {
+    long: String,
+    heading: String,
+    help: String,
+    source: SettingSource,
+    /// The variable or the file it comes from.
+    origin: String,
+    value: Value,
+}
+
+/// What is shown of a value.
+enum Value {
+    Unset,
+    /// It is set, and that is all anybody is told.
+    Secret,
+    Flag(bool),
+    One(Text),
+    Many(Vec<Text>),
+}
+
+/// A value as it was given, and in TOML.
+struct Text {
+    raw: String,
+    quoted: String,
+}
+
+/// Every option of `command` with its value, in the order of the help.
+pub(crate) fn settings(command: &Command, matches: &ArgMatches, file: &SettingsFile) -> Vec<Shown> {
+    let options = command.get_arguments().filter(|option| !option.is_hide_set());
+    let in_files = options.filter_map(|option| {
+        let long = option.get_long().filter(|long| !NOT_IN_A_FILE.contains(long))?;
+        Some((option, long))
+    });
+    in_files.map(|(option, long)| shown(option, long, matches, file)).collect()
+}
+
+fn shown(option: &Arg, long: &str, matches: &ArgMatches, file: &SettingsFile) -> Shown {
+    let id = option.get_id().as_str();
+    let (source, origin) = match matches.value_source(id) {
+        Some(ValueSource::CommandLine) => (SettingSource::Flag, String::new()),
+        Some(ValueSource::EnvVariable) => {
+            let name = option.get_env().map_or_else(String::new, |name| name.display().to_string());
+            (SettingSource::Environment, name)
+        }
+        _ if file.sets(long) => (SettingSource::File, file.path().display().to_string()),
+        _ => (SettingSource::Default, String::new()),
+    };
+    let texts = matches.get_raw(id).into_iter().flatten().map(|raw| {
+        let raw = raw.to_string_lossy().into_owned();
+        Text { quoted: quoted(option, &raw), raw }
+    });
+    let mut texts: Vec<Text> = texts.collect();
+    let value = if SECRET.contains(&long) {
+        if source == SettingSource::Default { Value::Unset } else { Value::Secret }
+    } else if matches!(option.get_action(), ArgAction::SetTrue) {
+        Value::Flag(matches.get_flag(id))
+    } else if texts.is_empty() {
+        Value::Unset
+    } else if matches!(option.get_action(), ArgAction::Append) {
+        Value::Many(texts)
+    } else {
+        Value::One(texts.swap_remove(0))
+    };
+    let text = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+    Shown {
+        long: long.to_owned(),
+        heading: option.get_help_heading().unwrap_or_default().to_owned(),
+        help: text(option.get_long_help().or(option.get_help())),
+        source,
+        origin,
+        value,
+    }
+}
+
+/// The settings under the headings of the help. Such a text is a settings file itself.
+pub(crate) fn as_file(settings: &[Shown]) -> String {
     let mut out =
         String::from("# The settings in force. This is a settings file itself: vaylix --config FILE\n");
     let mut heading = None;
-    for option in command.get_arguments().filter(|option| !option.is_hide_set()) {
-        let Some(long) = option.get_long().filter(|long| !NOT_IN_A_FILE.contains(long)) else { continue };
-        if option.get_help_heading() != heading {
-            heading = option.get_help_heading();
-            _ = writeln!(out, "\n# {}", heading.unwrap_or_default());
+    for setting in settings {
+        if heading != Some(&setting.heading) {
+            heading = Some(&setting.heading);
+            _ = writeln!(out, "\n# {}", setting.heading);
         }
-        let id = option.get_id().as_str();
-        let origin = match matches.value_source(id) {
-            Some(ValueSource::CommandLine) => "the command line".to_owned(),
-            Some(ValueSource::EnvVariable) => {
-                option.get_env().map_or_else(String::new, |name| name.display().to_string())
-            }
-            _ if file.sets(long) => file.path().display().to_string(),
-            _ => "default".to_owned(),
+        let long = &setting.long;
+        let origin = match setting.source {
+            SettingSource::Flag => "the command line",
+            SettingSource::Default => "default",
+            SettingSource::Environment | SettingSource::File => &setting.origin,
         };
-        let values: Vec<String> = matches
-            .get_raw(id)
-            .into_iter()
-            .flatten()
-            .map(|raw| quoted(option, &raw.to_string_lossy()))
-            .collect();
-        let is_flag = matches!(option.get_action(), ArgAction::SetTrue);
-        let _ = match values.as_slice() {
-            _ if SECRET.contains(&long) && origin != "default" => {
-                writeln!(out, "# {long} is set by {origin}, and not shown")
+        let _ = match &setting.value {
+            Value::Secret => writeln!(out, "# {long} is set by {origin}, and not shown"),
+            Value::Unset => writeln!(out, "# {long} is not set"),
+            Value::Flag(is_set) => writeln!(out, "{long} = {is_set} # {origin}"),
+            Value::Many(texts) => {
+                let texts: Vec<&str> = texts.iter().map(|text| &*text.quoted).collect();
+                writeln!(out, "{long} = [{}] # {origin}", texts.join(", "))
             }
-            _ if SECRET.contains(&long) => writeln!(out, "# {long} is not set"),
-            _ if is_flag => writeln!(out, "{long} = {} # {origin}", matches.get_flag(id)),
-            [] => writeln!(out, "# {long} is not set"),
-            _ if matches!(option.get_action(), ArgAction::Append) => {
-                writeln!(out, "{long} = [{}] # {origin}", values.join(", "))
-            }
-            [value, ..] => writeln!(out, "{long} = {value} # {origin}"),
+            Value::One(text) => writeln!(out, "{long} = {} # {origin}", text.quoted),
         };
     }
     out
+}
+
+/// The settings for those who ask the server for them.
+pub(crate) fn as_told(settings: &[Shown]) -> Vec<Setting> {
+    let told = |setting: &Shown| Setting {
+        name: format!("--{}", setting.long),
+        value: match &setting.value {
+            Value::Unset => String::new(),
+            Value::Secret => HIDDEN.to_owned(),
+            Value::Flag(is_set) => is_set.to_string(),
+            Value::One(text) => text.raw.clone(),
+            Value::Many(texts) => texts.iter().map(|text| &*text.raw).collect::<Vec<_>>().join(","),
+        },
+        source: setting.source,
+        origin: setting.origin.clone(),
+        description: setting.help.clone(),
+        group: setting.heading.clone(),
+    };
+    settings.iter().map(told).collect()
 }
 
 /// A value as TOML: numbers and truth values as such, everything else as a text.

@@ -14,7 +14,7 @@ use vaylix_access::{
     Administrator, Authentication, Certificate, Door, Limits, Lockout, Rate, Report, Secret, Settings, audit,
 };
 use vaylix_consensus::{ClusterConfig, NoPeers, Node, PeerTransport};
-use vaylix_controlplane::Stage;
+use vaylix_controlplane::{Setting, Stage};
 use vaylix_dataplane::peers::Transport;
 use vaylix_dataplane::server::{BindError, Settings as ListenerSettings, Socket};
 use vaylix_engine::snapshot::Retention;
@@ -32,6 +32,7 @@ use crate::flags::{
     DEFAULT_PASSWORD, DEFAULT_USER, Flags, Given, LogFormat, ReadConsistency, SECONDS_PER_DAY, WalSync,
 };
 use crate::kek::Source;
+use crate::shown;
 use crate::signals::Signals;
 
 /// Replies of at least this many bytes are compressed, where compression was negotiated.
@@ -53,6 +54,8 @@ pub(crate) struct Config {
     loopback: bool,
     /// `None` for a node that is alone.
     cluster: Option<Cluster>,
+    /// All settings, for those who ask for them.
+    told: Vec<Setting>,
 }
 
 /// Where the administrator's credentials come from.
@@ -104,7 +107,8 @@ impl Config {
         } else {
             Credentials::Generated(generate_password()?)
         };
-        Ok(Self { flags: given.flags, credentials, tls, loopback, cluster })
+        let told = shown::as_told(&given.shown);
+        Ok(Self { flags: given.flags, credentials, tls, loopback, cluster, told })
     }
 
     fn authentication(&self) -> Authentication {
@@ -306,9 +310,12 @@ pub(crate) async fn serve(
     };
     let mut settings = config.node(kek, in_cluster.clone());
     let board = settings.progress.clone();
-    let stage = Stage::starting(move || control::replay(&board));
+    let told = std::mem::take(&mut config.told);
+    let stage = Stage::starting(told, move || control::replay(&board));
     let user_rule = config.flags.admin_cert_user.map(Into::into);
-    let control = bound.serve(control, &stage, keeper.as_ref().map(tls::Keeper::current).as_ref(), user_rule);
+    let console = !config.flags.disable_console;
+    let current = keeper.as_ref().map(tls::Keeper::current);
+    let control = bound.serve(control, &stage, current.as_ref(), user_rule, console);
     // A long recovery is not waited for.
     let start = async {
         let (dir, audit) = open_for_start(&config).await?;

@@ -71,6 +71,75 @@ pub fn request(
     parse(&answer?, method)
 }
 
+/// A stream of events (Server-Sent Events) as a browser reads it.
+#[derive(Debug)]
+pub struct Events {
+    lines: std::io::Lines<std::io::BufReader<TcpStream>>,
+    /// The answer without its body.
+    pub head: Response,
+}
+
+impl Events {
+    /// Asks for the stream at a path. An answer that is none has its body in `head`.
+    ///
+    /// # Errors
+    /// When there is no whole head.
+    pub fn open(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self> {
+        use std::io::BufRead as _;
+        let mut stream = connect(server)?;
+        // Without chunks: what is sent is what is read.
+        let mut head = format!("GET {path} HTTP/1.0\r\nhost: {server}\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes())?;
+        let mut reader = std::io::BufReader::new(stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            ensure!(reader.read_until(b'\n', &mut head)? > 0, "no end of the head");
+        }
+        let mut head = parse(&head, "HEAD")?;
+        if head.status != 200 {
+            reader.read_to_end(&mut head.body)?;
+        }
+        Ok(Self { lines: reader.lines(), head })
+    }
+
+    /// The next event, its name and its data; none at the end of the stream.
+    ///
+    /// # Errors
+    /// When nothing comes for too long.
+    pub fn next(&mut self) -> Result<Option<(String, String)>> {
+        let (mut name, mut data) = (String::new(), String::new());
+        for line in self.lines.by_ref() {
+            let line = line.context("no event in time")?;
+            if line.is_empty() && !name.is_empty() {
+                return Ok(Some((name, data)));
+            }
+            if let Some(found) = line.strip_prefix("event: ") {
+                found.clone_into(&mut name);
+            } else if let Some(found) = line.strip_prefix("data: ") {
+                data.push_str(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The data of the next event of this name.
+    ///
+    /// # Errors
+    /// When the stream ends or nothing comes before there is one.
+    pub fn await_event(&mut self, wanted: &str) -> Result<String> {
+        loop {
+            let (name, data) = self.next()?.with_context(|| format!("the stream ended before {wanted}"))?;
+            if name == wanted {
+                return Ok(data);
+            }
+        }
+    }
+}
+
 /// A connection that does not wait for ever.
 ///
 /// # Errors

@@ -1,12 +1,11 @@
 //! Users, roles and what they may do.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use vaylix_access::{Outcome, SessionChoice, Task};
+use vaylix_access::{Outcome, Permission, RightView, SessionChoice, Task, Token};
 use vaylix_admin_proto::v1::*;
 use vaylix_proto::Command;
 
 use crate::caller::Origin;
+use crate::cookie;
 use crate::fault::Fault;
 use crate::page::page;
 
@@ -14,11 +13,91 @@ pub(crate) async fn login(origin: Origin, request: LoginRequest) -> Result<Login
     // Whatever else the request brought to prove who it is from: this password counts.
     let mut caller = origin.nobody()?;
     caller.log_in(&request.user, &request.password).await?;
-    let token = caller.token()?;
-    Ok(LoginResponse { header: caller.header(), token: token.text, expires_at_ms: now_ms(token.life) })
+    let Token { text, ends_at_ms } = caller.token(request.cookie)?;
+    let mut response = LoginResponse {
+        header: caller.header(),
+        token: String::new(),
+        expires_at_ms: ends_at_ms,
+        csrf_token: String::new(),
+    };
+    if request.cookie {
+        if let Err(fault) = origin.keep(&text) {
+            caller.door().end_token(&text);
+            return Err(fault);
+        }
+        response.csrf_token = cookie::confirmation(&text);
+    } else {
+        response.token = text;
+    }
+    Ok(response)
+}
+
+pub(crate) async fn get_session(origin: Origin, _: GetSessionRequest) -> Result<GetSessionResponse, Fault> {
+    let mut caller = origin.identify().await?;
+    let admitted = caller.admit(Command::WhoAmI).await?;
+    let who = caller.door().who(admitted)?;
+    let token = origin.token();
+    Ok(GetSessionResponse {
+        header: caller.header(),
+        user: who.user,
+        roles: who.roles,
+        permissions: who.permissions,
+        rights: who.rights.into_iter().map(right).collect(),
+        csrf_token: token.filter(|_| origin.is_by_cookie()).map(cookie::confirmation).unwrap_or_default(),
+        expires_at_ms: token.and_then(|token| caller.door().token_ends_at_ms(token)).unwrap_or(0),
+    })
+}
+
+pub(crate) async fn renew_session(
+    origin: Origin,
+    _: RenewSessionRequest,
+) -> Result<RenewSessionResponse, Fault> {
+    let mut caller = origin.identify().await?;
+    let admitted = caller.admit(Command::WhoAmI).await?;
+    caller.door().who(admitted)?;
+    let Some(token) = origin.token() else {
+        return Err(Fault::field("authorization", "the request came with no token to renew"));
+    };
+    let expires_at_ms = caller.door().renew_token(token)?;
+    let mut csrf_token = String::new();
+    if origin.is_by_cookie() {
+        origin.keep(token)?;
+        csrf_token = cookie::confirmation(token);
+    }
+    Ok(RenewSessionResponse { header: caller.header(), expires_at_ms, csrf_token })
+}
+
+pub(crate) async fn get_rights(
+    origin: Origin,
+    request: GetRightsRequest,
+) -> Result<GetRightsResponse, Fault> {
+    let GetRightsRequest { name, permission, key } = request;
+    let asked = match permission.as_str() {
+        "" if key.is_empty() => None,
+        "" => return Err(Fault::field("permission", "a key without a permission asks for nothing")),
+        permission => Some(
+            Permission::parse(permission)
+                .ok_or_else(|| Fault::field("permission", "there is no such permission"))?,
+        ),
+    };
+    let key = Some(key.as_str()).filter(|key| !key.is_empty());
+    let mut caller = origin.identify().await?;
+    let admitted = caller.admit(Command::ShowGrantsForUser { user: named("name", name)?.into() }).await?;
+    let found = caller.door().rights(admitted, asked.map(|permission| (permission, key)))?;
+    Ok(GetRightsResponse {
+        header: caller.header(),
+        rights: found.rights.into_iter().map(right).collect(),
+        allowed: found.allowed,
+    })
+}
+
+fn right(view: RightView) -> Right {
+    Right { permission: view.permission, pattern: view.pattern, roles: view.roles }
 }
 
 pub(crate) async fn logout(origin: Origin, _: LogoutRequest) -> Result<LogoutResponse, Fault> {
+    // A browser has no use for a token that has ended, either.
+    origin.throw_away();
     let caller = origin.identify().await?;
     match origin.token() {
         Some(token) => caller.door().end_token(token),
@@ -172,10 +251,4 @@ fn granted(grant: Option<Grant>) -> Result<(String, String), Fault> {
     let Grant { permission, pattern } = grant.unwrap_or_default();
     let pattern = if pattern.is_empty() { "*".to_owned() } else { pattern };
     Ok((named("grant.permission", permission)?, pattern))
-}
-
-/// The moment so much later than now, in milliseconds since 1970.
-fn now_ms(later: Duration) -> u64 {
-    let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + later;
-    u64::try_from(moment.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,19 +3,17 @@
 use std::pin::Pin;
 
 use tokio::sync::mpsc;
-use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 use vaylix_access::audit::AuditEvent as Written;
 use vaylix_access::{Outcome, Task};
 use vaylix_admin_proto::v1::*;
 
 use crate::caller::{Caller, Origin};
-use crate::caps::{PAGE_DEFAULT, PAGE_MAX, WATCH_EVERY};
+use crate::caps::{EVENTS_AHEAD_MAX, PAGE_DEFAULT, PAGE_MAX, WATCH_EVERY};
 use crate::fault::Fault;
 use crate::stage::Changes;
-
-/// Events that wait for whoever follows them.
-const EVENTS_AHEAD_MAX: usize = 64;
 
 pub(crate) async fn read(origin: Origin, request: ReadEventsRequest) -> Result<ReadEventsResponse, Fault> {
     let mut caller = origin.identify().await?;
@@ -59,6 +57,16 @@ pub(crate) async fn tail(
     changes: Changes,
     request: TailEventsRequest,
 ) -> Result<TailStream, Fault> {
+    let events = ReceiverStream::new(events(origin, changes, request).await?);
+    Ok(Box::pin(events.map(|event| event.map_err(Status::from))))
+}
+
+/// The last events and then each new one. What ends them comes last.
+pub(crate) async fn events(
+    origin: Origin,
+    changes: Changes,
+    request: TailEventsRequest,
+) -> Result<mpsc::Receiver<Result<TailEventsResponse, Fault>>, Fault> {
     let mut caller = origin.identify().await?;
     let admitted = caller.admit_task(Task::ReadAudit).await?;
     caller.door().begin_audit(admitted)?;
@@ -66,17 +74,17 @@ pub(crate) async fn tail(
     tokio::spawn(async move {
         if let Err(fault) = follow(caller, changes, request, &sender).await {
             // Whoever followed may have gone; then nobody has to be told.
-            drop(sender.send(Err(fault.into())).await);
+            drop(sender.send(Err(fault)).await);
         }
     });
-    Ok(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver)))
+    Ok(receiver)
 }
 
 async fn follow(
     mut caller: Caller,
     mut changes: Changes,
     request: TailEventsRequest,
-    sender: &mpsc::Sender<Result<TailEventsResponse, Status>>,
+    sender: &mpsc::Sender<Result<TailEventsResponse, Fault>>,
 ) -> Result<(), Fault> {
     let filter = request.filter.unwrap_or_default();
     let last = usize::try_from(request.last).unwrap_or(PAGE_MAX).min(PAGE_MAX);

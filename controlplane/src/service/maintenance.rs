@@ -11,6 +11,7 @@ use vaylix_proto::{Command, ErrorReply};
 
 use crate::caller::{Caller, Origin};
 use crate::fault::Fault;
+use crate::settings::{Setting as Known, SettingSource as KnownSource};
 use crate::stage::Changes;
 
 pub(crate) async fn get_mode(
@@ -58,6 +59,30 @@ pub(crate) async fn drain(origin: Origin, request: DrainRequest) -> Result<Drain
     let mut caller = origin.identify().await?;
     caller.perform(Task::Drain { draining }).await?;
     Ok(DrainResponse { header: caller.header(), draining })
+}
+
+pub(crate) async fn list_settings(
+    origin: Origin,
+    _: ListSettingsRequest,
+) -> Result<ListSettingsResponse, Fault> {
+    let mut caller = origin.identify().await?;
+    let Outcome::Done = caller.perform(Task::ShowSettings).await? else { return Err(Fault::nonsense()) };
+    let shown = |setting: &Known| Setting {
+        name: setting.name.clone(),
+        value: setting.value.clone(),
+        source: match setting.source {
+            KnownSource::Default => SettingSource::Default,
+            KnownSource::Flag => SettingSource::Flag,
+            KnownSource::Environment => SettingSource::Environment,
+            KnownSource::File => SettingSource::File,
+        }
+        .into(),
+        description: setting.description.clone(),
+        group: setting.group.clone(),
+        origin: setting.origin.clone(),
+    };
+    let settings = origin.stage.settings().iter().map(shown).collect();
+    Ok(ListSettingsResponse { header: caller.header(), settings })
 }
 
 /// What is told of a verification and waits for whoever follows it.

@@ -4,4 +4,5 @@ pub(crate) mod access;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod cluster;
+pub(crate) mod keys;
 pub(crate) mod maintenance;

@@ -153,7 +153,8 @@ impl Watched {
             Some(login) if !self.has_token => login,
             _ => return get_status(&mut self.client).await,
         };
-        let message = LoginRequest { user: login.user.clone(), password: login.password.clone() };
+        let message =
+            LoginRequest { user: login.user.clone(), password: login.password.clone(), cookie: false };
         let answer = self
             .client
             .call(Kind::READ, message, async |channel, request| {

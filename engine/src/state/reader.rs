@@ -74,7 +74,13 @@ impl Reader {
         self.live(key, now_ms, Entry::value_shared)
     }
 
-    /// The same, unless that means waiting for a batch that is being applied.
+    /// All of a key that is there at `now_ms`.
+    #[must_use]
+    pub fn entry(&self, key: &str, now_ms: u64) -> Option<Entry> {
+        self.live(key, now_ms, Entry::clone)
+    }
+
+    /// The same as [`root`](Self::root), unless that means waiting for a batch that is being applied.
     #[must_use]
     pub fn try_root(&self) -> Option<Root> {
         self.0.root.try_lock().map(|root| root.clone())

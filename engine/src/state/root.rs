@@ -127,6 +127,11 @@ impl Root {
         self.keys.iter()
     }
 
+    /// The entries from a key on, in order, expired ones included.
+    pub fn iter_from<'r>(&'r self, from: Bound<&'r str>) -> impl Iterator<Item = &'r Entry> {
+        self.keys.iter_from(from)
+    }
+
     /// A page of keys, from where `memory` knows the cursor to be, or else by its offset.
     ///
     /// # Errors

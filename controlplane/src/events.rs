@@ -1,0 +1,193 @@
+//! Event streams over HTTP (Server-Sent Events), for pages that watch.
+//!
+//! A stream goes on while its reader takes what is sent, has the right to it, and the server is not told to stop; the last two are
+//! said in an event `end`. Whoever does not read is cut off.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use vaylix_admin_proto::v1::{Figures, LiveStatus, NodeStatus, StreamEnd, TailEventsRequest};
+
+use crate::caller::{Caller, Origin};
+use crate::caps::{EVENT_SILENCE_MAX, EVENT_STALL_MAX, EVENTS_AHEAD_MAX};
+use crate::fault::Fault;
+use crate::service::{audit, cluster};
+use crate::stage::Stage;
+
+/// What has been, and then the node and its figures each second.
+pub(crate) async fn status(stage: Stage, origin: Origin) -> Result<Response, Fault> {
+    let mut caller = origin.identify().await?;
+    let first = look(&mut caller).await?;
+    let (events, response) = open(stage.live().place()?);
+    tokio::spawn(async move {
+        if let Err(Ended::Because(fault)) = watch(&stage, &mut caller, first, &events).await {
+            events.end(&fault).await;
+        }
+    });
+    Ok(response)
+}
+
+async fn watch(stage: &Stage, caller: &mut Caller, first: NodeStatus, events: &Events) -> Result<(), Ended> {
+    let mut changes = stage.changes();
+    let mut figures = stage.live().figures();
+    events.send("history", &stage.live().history()).await?;
+    let newest = *figures.borrow_and_update();
+    events.send("status", &told(first, newest)).await?;
+    loop {
+        tokio::select! {
+            () = events.closed() => return Err(Ended::Gone),
+            () = changes.over() => return Err(Ended::Because(Fault::stopping())),
+            changed = figures.changed() => {
+                // The sender lives as long as the stage.
+                changed.map_err(|_| Ended::Because(Fault::stopping()))?;
+            }
+        }
+        let newest = *figures.borrow_and_update();
+        caller.check_token()?;
+        events.send("status", &told(look(caller).await?, newest)).await?;
+    }
+}
+
+/// The node now. Who asks must have the right to it at each look.
+async fn look(caller: &mut Caller) -> Result<NodeStatus, Fault> {
+    Ok(cluster::status(&cluster::overview(caller).await?))
+}
+
+fn told(status: NodeStatus, figures: Option<Figures>) -> LiveStatus {
+    LiveStatus { status: Some(status), figures }
+}
+
+/// The events of the audit log as they come.
+pub(crate) async fn audit(
+    stage: Stage,
+    origin: Origin,
+    request: TailEventsRequest,
+) -> Result<Response, Fault> {
+    let mut found = audit::events(origin, stage.changes(), request).await?;
+    let (events, response) = open(stage.live().place()?);
+    tokio::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                () = events.closed() => return,
+                next = timeout(EVENT_SILENCE_MAX, found.recv()) => next,
+            };
+            let sent = match next {
+                Ok(Some(Ok(told))) => events.send("audit", &told).await,
+                Ok(Some(Err(fault))) => return events.end(&fault).await,
+                Ok(None) => return,
+                Err(_silence) => events.put(Bytes::from_static(b": nothing new\n\n")).await,
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(response)
+}
+
+/// Why a stream does not go on.
+enum Ended {
+    /// Nobody reads it.
+    Gone,
+    Because(Fault),
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Self::Because(fault)
+    }
+}
+
+/// The sending side of a stream.
+struct Events {
+    sender: mpsc::Sender<Bytes>,
+    /// For how long what is sent may wait to be read.
+    patience: Duration,
+    _place: OwnedSemaphorePermit,
+}
+
+fn open(place: OwnedSemaphorePermit) -> (Events, Response) {
+    let (sender, receiver) = mpsc::channel(EVENTS_AHEAD_MAX);
+    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, Infallible>));
+    let headers = [(header::CONTENT_TYPE, "text/event-stream")];
+    let events = Events { sender, patience: EVENT_STALL_MAX, _place: place };
+    (events, (headers, body).into_response())
+}
+
+impl Events {
+    /// Tells an event.
+    async fn send(&self, name: &str, data: &impl Serialize) -> Result<(), Ended> {
+        let event = event(name, data)?;
+        self.put(event).await
+    }
+
+    /// Tells why nothing more follows.
+    async fn end(&self, fault: &Fault) {
+        let (code, detail) = fault.told();
+        let end = StreamEnd { code: code.to_owned(), detail: detail.to_owned() };
+        // Whoever watched may have gone; then nobody has to be told.
+        drop(self.send("end", &end).await);
+    }
+
+    async fn put(&self, bytes: Bytes) -> Result<(), Ended> {
+        match timeout(self.patience, self.sender.send(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_closed)) => Err(Ended::Gone),
+            Err(_elapsed) => {
+                tracing::debug!(target: "admin.events", "a stream that nobody reads was cut off");
+                Err(Ended::Gone)
+            }
+        }
+    }
+
+    async fn closed(&self) {
+        self.sender.closed().await;
+    }
+}
+
+/// An event as it is sent. JSON without line breaks between its parts has none at all.
+fn event(name: &str, data: &impl Serialize) -> Result<Bytes, Fault> {
+    let data = serde_json::to_string(data).map_err(|_| Fault::nonsense())?;
+    Ok(Bytes::from(format!("event: {name}\ndata: {data}\n\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn whatever_an_event_says_stays_in_its_line() {
+        let end = StreamEnd { code: "SRV-005".to_owned(), detail: "a\n\nevent: b\r\ndata: c".to_owned() };
+        let sent = event("end", &end).unwrap();
+        let lines: Vec<&str> = std::str::from_utf8(&sent).unwrap().split('\n').collect();
+        assert_eq!((lines.len(), lines[0], &lines[2..]), (4, "event: end", &["", ""][..]));
+        assert!(lines[1].starts_with("data: {\"code\":\"SRV-005\"") && !lines[1].contains('\r'));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_cut_off() {
+        let live = crate::live::Live::default();
+        let (mut events, response) = open(live.place().unwrap());
+        events.patience = Duration::from_millis(50);
+        let end = StreamEnd::default();
+        for _ in 0..EVENTS_AHEAD_MAX {
+            assert!(events.send("x", &end).await.is_ok());
+        }
+        let begun = Instant::now();
+        assert!(matches!(events.send("x", &end).await, Err(Ended::Gone)));
+        assert!(begun.elapsed() >= events.patience);
+        drop(response);
+        assert!(matches!(events.send("x", &end).await, Err(Ended::Gone)));
+    }
+}
