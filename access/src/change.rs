@@ -107,7 +107,10 @@ impl Change {
 
     fn apply(&self, draft: &mut Draft<'_>) -> Result<(), ErrorReply> {
         match self {
-            Self::CreateUser { user, password_hash } => draft.create_user(user, password_hash),
+            Self::CreateUser { user, password_hash } => {
+                check_name(user)?;
+                draft.create_user(user, password_hash)
+            }
             Self::SetPassword { user, password_hash } => {
                 draft.user(user)?.password_hash.clone_from(password_hash);
                 Ok(())
@@ -118,6 +121,7 @@ impl Change {
                 Ok(())
             }
             Self::CreateRole { role } => {
+                check_name(role)?;
                 if draft.next.roles().contains_key(role) {
                     return Err(refusal::role_exists(role));
                 }
@@ -174,6 +178,23 @@ pub(crate) fn bootstrap(policy: &Policy, user: &Text, password_hash: &str) -> Re
     let mut edits = draft.edits()?;
     edits.push(Edit { key: BOOTSTRAP_KEY.to_owned(), record: Some(record::encode(&bootstrap)?) });
     Ok(edits)
+}
+
+/// Longest name of a new user or role, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
+/// What a new user or role may be called: something that people can read in logs and lists. Names from before stay.
+fn check_name(name: &str) -> Result<(), ErrorReply> {
+    if name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || name.contains(char::is_control)
+        || name.trim() != name
+    {
+        return Err(refusal::membership(format_args!(
+            "a name has 1 to {NAME_BYTES_MAX} bytes, no control characters, and no blanks at its ends"
+        )));
+    }
+    Ok(())
 }
 
 fn parse(name: &Text) -> Result<Permission, ErrorReply> {

@@ -49,8 +49,11 @@ impl Door {
     }
 }
 
-/// What a node may be called: what `--cluster-peers` can say.
-fn check_name(name: &str) -> Result<(), ErrorReply> {
+/// Whether a node may be called that: what `--cluster-peers` can say.
+///
+/// # Errors
+/// `SRV-030` with what a name is.
+pub fn check_name(name: &str) -> Result<(), ErrorReply> {
     if name.is_empty() || name.contains(['@', ',', ' ', '=', ';']) {
         return Err(refusal::membership("a node id is not empty and holds no blank and none of @ , ; ="));
     }
@@ -58,7 +61,10 @@ fn check_name(name: &str) -> Result<(), ErrorReply> {
 }
 
 /// Whether it has the form `host:port`.
-fn check_address(address: &str) -> Result<(), ErrorReply> {
+///
+/// # Errors
+/// `SRV-030` with the address.
+pub fn check_address(address: &str) -> Result<(), ErrorReply> {
     match address.rsplit_once(':') {
         Some((host, port))
             if !host.is_empty()

@@ -30,7 +30,7 @@ mod backup;
 mod backup_files;
 mod bucket;
 mod change;
-mod cluster;
+pub mod cluster;
 mod counters;
 mod door;
 mod entries;

@@ -508,11 +508,20 @@ async fn read<Q: DeserializeOwned>(
         },
         (false, false) => return Err(Fault::field("body", "this method takes none")),
     };
+    let source = if has_body { "body" } else { "query" };
     for (name, value) in parameters(query)? {
         match name.as_str() {
+            // What has a body says everything there.
+            _ if has_body => {
+                let problem = format!("{name:?} is not taken here: this method takes its fields in the body");
+                return Err(Fault::field("query", problem));
+            }
             "pageSize" | "pageToken" => {
                 let page = fields.entry("page").or_insert_with(|| Value::Object(Map::new()));
                 let part = if name == "pageSize" { "size" } else { "token" };
+                if part == "size" {
+                    number::<u32>("pageSize", &value)?;
+                }
                 if let Value::Object(page) = page {
                     page.insert(part.to_owned(), Value::String(value));
                 }
@@ -526,11 +535,14 @@ async fn read<Q: DeserializeOwned>(
                 };
                 fields.insert(name, Value::Bool(is_so));
             }
-            "expectedConfigVersion" => {
+            "expectedConfigVersion" | "expectedVersion" => {
+                let field =
+                    if name == "expectedVersion" { "expectedVersion" } else { "expectedConfigVersion" };
+                number::<u64>(field, &value)?;
                 fields.insert(name, Value::String(value));
             }
-            // Fields of messages that are texts, or numbers that are written as texts.
-            "prefix" | "glob" | "permission" | "key" | "expectedVersion" if !has_body => {
+            // Fields of messages that are texts.
+            "prefix" | "glob" | "permission" | "key" => {
                 fields.insert(name, Value::String(value));
             }
             _ => return Err(Fault::field("query", format!("there is no parameter {name:?}"))),
@@ -539,7 +551,18 @@ async fn read<Q: DeserializeOwned>(
     for (name, value) in &path {
         fields.insert(name.to_owned(), Value::String(value.to_owned()));
     }
-    serde_json::from_value(Value::Object(fields)).map_err(|error| Fault::field("body", error))
+    serde_json::from_value(Value::Object(fields)).map_err(|error| Fault::field(source, error))
+}
+
+/// Makes sure that a parameter is a number.
+fn number<N: std::str::FromStr<Err: std::fmt::Display>>(
+    field: &'static str,
+    text: &str,
+) -> Result<(), Fault> {
+    match text.parse::<N>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::field(field, format!("{text:?}: {error}"))),
+    }
 }
 
 /// What the node does, as it does it.

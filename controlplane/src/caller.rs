@@ -183,6 +183,9 @@ impl Origin {
                 "client authentication is required: the client certificate names no user, or more than one",
             ));
         };
+        if !shown.is_in_force() {
+            return Err(certificate_over());
+        }
         let is_new = !shown.is_known.load(Ordering::Acquire);
         let named = (user.as_str(), shown.fingerprint.as_str());
         let id = self.request_id.into_bytes();
@@ -218,11 +221,22 @@ impl Origin {
             door: door.clone(),
             visitor,
             token: self.token().map(str::to_owned),
+            shown: match &self.proof {
+                Proof::Certificate(shown) => Some(Arc::clone(shown)),
+                _ => None,
+            },
             peer: self.peer,
             request_id: self.request_id,
             span: self.span.clone(),
         }
     }
+}
+
+fn certificate_over() -> Fault {
+    Fault::new(
+        Code::AuthenticationRequired,
+        "client authentication is required: the client certificate has expired, or no authority in force vouches for it",
+    )
 }
 
 /// Somebody at the door.
@@ -231,6 +245,8 @@ pub(crate) struct Caller {
     visitor: Visitor,
     /// What it was let in by, if by a token.
     token: Option<String>,
+    /// The same for a certificate.
+    shown: Option<Arc<Shown>>,
     peer: SocketAddr,
     request_id: Uuid,
     span: Span,
@@ -333,11 +349,14 @@ impl Caller {
         Ok(self.door.check_right(&mut self.visitor, task)?)
     }
 
-    /// Whether the token is still in force, if there was one.
+    /// Whether the token or the certificate is still in force, if there was one.
     ///
     /// # Errors
     /// `SRV-007` when it is not.
     pub(crate) fn check_token(&self) -> Result<(), Fault> {
+        if self.shown.as_ref().is_some_and(|shown| !shown.is_in_force()) {
+            return Err(certificate_over());
+        }
         match &self.token {
             Some(token) => Ok(self.door.check_token(token)?),
             None => Ok(()),

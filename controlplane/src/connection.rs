@@ -142,10 +142,15 @@ pub(crate) async fn attend(
     match timeout(GREETING_TIME_MAX, Box::pin(acceptor.accept(stream))).await {
         Ok(Ok(stream)) => {
             let (_, session) = stream.get_ref();
-            let certificate = session.peer_certificates().and_then(<[_]>::first);
-            guest.shown = user_rule.zip(certificate).map(|(rule, certificate)| {
-                let (user, fingerprint) = (rule.user_of(certificate), vaylix_tls::fingerprint(certificate));
-                Arc::new(Shown { user, fingerprint, is_known: AtomicBool::new(false) })
+            guest.shown = user_rule.zip(session.peer_certificates()).and_then(|(rule, chain)| {
+                let own = chain.first()?;
+                Some(Arc::new(Shown {
+                    user: rule.user_of(own),
+                    fingerprint: vaylix_tls::fingerprint(own),
+                    chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+                    current: tls.clone(),
+                    is_known: AtomicBool::new(false),
+                }))
             });
             Box::pin(converse(stream, guest, activity, frame, closing)).await;
         }

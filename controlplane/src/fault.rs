@@ -17,6 +17,9 @@ use vaylix_proto::{Code, ErrorReply};
 /// Where the codes in `reason` belong to.
 const DOMAIN: &str = "vaylix";
 
+/// What the operating system calls a file that is not there.
+const ENOENT: i32 = 2;
+
 /// After how long it is worth to try again what may succeed later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,11 @@ impl Fault {
     pub(crate) fn field(field: &'static str, problem: impl std::fmt::Display) -> Self {
         let message = format!("invalid command-line arguments: {field}: {problem}");
         Self { field: Some(field), ..Self::new(Code::InvalidArguments, message) }
+    }
+
+    /// It is this field of the request that cannot be used.
+    pub(crate) fn of_field(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
     }
 
     /// A page of another site has a browser ask for it.
@@ -129,6 +137,13 @@ impl Fault {
     /// What the request names in this field is not there (`SRV-030`).
     pub(crate) fn missing(field: &'static str, problem: &str) -> Self {
         Self { kind: Some(GrpcCode::NotFound), ..Self::field(field, problem) }
+    }
+
+    /// The same with the code that the data plane has for it, for files of the server that are not there.
+    pub(crate) fn or_missing_file(self) -> Self {
+        let is_missing = self.code() == Some(Code::ServerFilesystemIoFailure)
+            && self.reply.message.contains(&std::io::Error::from_raw_os_error(ENOENT).to_string());
+        if is_missing { Self { kind: Some(GrpcCode::NotFound), ..self } } else { self }
     }
 
     /// What the request names in this field is not as it expects (`SRV-030`).
@@ -262,6 +277,24 @@ impl Fault {
 
     pub(crate) fn leader_admin_address(&self) -> Option<&str> {
         self.leader_admin_address.as_deref()
+    }
+
+    /// What the gRPC library refused by itself, in our words: a method that there is not, a message that is too long or cannot
+    /// be read. `None` for what needs no words.
+    pub(crate) fn of_library(status: &Status) -> Option<Self> {
+        let code = match status.code() {
+            GrpcCode::Unimplemented => Code::UnsupportedRemoteCommand,
+            GrpcCode::OutOfRange | GrpcCode::ResourceExhausted => Code::QuotaExceeded,
+            GrpcCode::Internal | GrpcCode::InvalidArgument => Code::CorruptedPayload,
+            GrpcCode::DeadlineExceeded | GrpcCode::Cancelled => Code::RequestDeadlineExceeded,
+            _ => return None,
+        };
+        let text = match status.message() {
+            "" => "there is no such service or method",
+            text => text,
+        };
+        let reply = ErrorReply::new(code, format!("{}: {text}", code.name().to_lowercase()));
+        Some(Self { kind: Some(status.code()), ..reply.into() })
     }
 
     /// The answer in gRPC.

@@ -70,6 +70,11 @@ impl Frame {
         let followed = request_span(&request, surface, &guest);
         let (mut response, place) =
             self.pass(request, guest, id, surface, &followed).instrument(span.clone()).await;
+        if surface == Surface::Grpc
+            && let Some(fault) = untold(response.headers())
+        {
+            response = fault.into_grpc();
+        }
         if !followed.is_disabled() {
             end(&followed, &response);
         }
@@ -204,6 +209,13 @@ fn request_span(request: &Request<Body>, surface: Surface, guest: &Guest) -> Spa
     span
 }
 
+/// What a refusal of the gRPC library stands for, which knows nothing of our codes.
+fn untold(headers: &HeaderMap) -> Option<Fault> {
+    let is_told = headers.contains_key("grpc-status-details-bin");
+    let status = tonic::Status::from_header_map(headers).filter(|_| !is_told)?;
+    Fault::of_library(&status)
+}
+
 /// Says in the span of a request how it was answered. Of a stream that is its beginning.
 fn end(span: &Span, response: &Response) {
     let status = response.status();
@@ -275,6 +287,27 @@ mod tests {
         for text in ["", "S", "5", "5s", "-5S", "+5S", "999999999S", "5ü", "1 S"] {
             assert_eq!(grpc_timeout(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_the_library_refuses_has_a_code_of_ours_too() {
+        use tonic_types::StatusExt as _;
+        let of = |status: tonic::Status| untold(status.into_http::<Body>().headers());
+        let told = |status| Fault::of_library(&status).map(tonic::Status::from).unwrap();
+        for (status, code) in [
+            (tonic::Status::unimplemented(""), "SRV-016"),
+            (tonic::Status::out_of_range("decoded message length too large"), "SRV-013"),
+            (tonic::Status::internal("failed to decode"), "TRN-008"),
+        ] {
+            let kind = status.code();
+            let status = told(status);
+            let details = status.get_details_error_info().unwrap();
+            assert_eq!((status.code(), details.reason.as_str()), (kind, code), "{status}");
+        }
+        assert!(of(tonic::Status::unimplemented("")).is_some());
+        // Whoever has said more is left alone, and so is what went well.
+        assert!(of(Fault::busy().into()).is_none());
+        assert!(untold(&HeaderMap::new()).is_none());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tracing::Span;
 use vaylix_proto::Code;
 use vaylix_tls::{Current, UserRule};
@@ -195,14 +196,26 @@ fn connection_span(connection_id: u64, peer: SocketAddr) -> Span {
     tracing::info_span!(target: vaylix_telemetry::CONNECTION, parent: None, "connection", connection_id, %peer)
 }
 
-/// A client's certificate, verified.
+/// A client's certificate, verified when it was shown.
 #[derive(Debug)]
 pub(crate) struct Shown {
+    /// What was shown, the client's own first.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// The authorities in force.
+    pub(crate) current: Current,
     /// Whom it names by the rule in force.
     pub(crate) user: Option<String>,
     pub(crate) fingerprint: String,
     /// Whether it has been written down that this connection acts as that user.
     pub(crate) is_known: AtomicBool,
+}
+
+impl Shown {
+    /// Whether it would be let in now as well: a connection may be older than the end of its certificate, or than the
+    /// authority's.
+    pub(crate) fn is_in_force(&self) -> bool {
+        self.current.borrow().vouches_for(&self.chain)
+    }
 }
 
 async fn take_in(

@@ -120,7 +120,7 @@ impl Client {
             Some(place) => VecDeque::from([place.address.clone()]),
             None => self.endpoints.iter().cloned().collect(),
         };
-        let mut misses = Vec::new();
+        let (mut misses, mut refused) = (Vec::new(), None);
         let mut has_followed = false;
         while let Some(address) = candidates.pop_front() {
             let place = match self.reach(&address).await {
@@ -151,7 +151,7 @@ impl Client {
                             candidates = VecDeque::from([leader]);
                         }
                         // Another endpoint may lead, or know who does.
-                        None if !candidates.is_empty() => {}
+                        None if !candidates.is_empty() => refused = Some(refusal),
                         None => return Err(Error::Refused(Box::new(refusal))),
                     }
                 }
@@ -162,7 +162,8 @@ impl Client {
                 Verdict::Lost(reason) => misses.push(Miss { address, reason }),
             }
         }
-        Err(Error::Unreachable(misses))
+        // Who was reached and said no tells more than those who were not.
+        Err(refused.map_or(Error::Unreachable(misses), |refusal| Error::Refused(Box::new(refusal))))
     }
 
     /// A request by whoever logs in.

@@ -105,7 +105,10 @@ impl Refusal {
             return Some("somebody else changed the membership: look at the plan again");
         }
         Some(match self.code.as_str() {
-            "SRV-007" => "log in with --user and --password, or VAYLIX_USER and VAYLIX_PASSWORD",
+            "SRV-007" => {
+                "log in with --user and --password (VAYLIX_USER, VAYLIX_PASSWORD), or with a certificate that names a user \
+                 (--tls-cert)"
+            }
             "SRV-008" => "check --user and the password",
             "SRV-031" => "wait until the lockout is over",
             "SRV-005" => "the server is starting or stopping; try again",

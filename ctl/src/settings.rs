@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::contexts::{Context, Contexts};
-use crate::error::{Error, unreadable};
+use crate::error::Error;
 use crate::flags::Global;
 use crate::password;
 
@@ -148,6 +148,10 @@ pub(crate) fn config_path(
 /// The current context; an empty one, if there is none or no place where it could be.
 fn current(flags: &Global, variable: &impl Fn(&str) -> Option<String>) -> Result<Context, Error> {
     let Ok(path) = config_path(flags, variable) else { return Ok(Context::default()) };
+    // A file that was named is meant to be there; the usual one may be missing.
+    if flags.config.is_some() && !path.exists() {
+        return Err(Error::Usage(format!("{}: there is no such file of contexts", path.display())));
+    }
     let contexts = Contexts::read(&path)?;
     contexts.current.as_deref().map_or(Ok(Context::default()), |name| contexts.named(name).cloned())
 }
@@ -194,10 +198,11 @@ fn tls(
 }
 
 fn first_line(path: &Path) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+    let unusable = |problem: &dyn std::fmt::Display| Error::Usage(format!("{}: {problem}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(Error::file(path, "no password on the first line")),
+        _ => Err(unusable(&"no password on the first line")),
     }
 }
 

@@ -77,7 +77,8 @@ impl Settings {
     /// not set.
     ///
     /// # Errors
-    /// [`SettingsError`] for another protocol or exporter than there is.
+    /// [`SettingsError`] for another protocol, exporter or sampler than there is, and for an endpoint, headers, a time-out or a
+    /// ratio that cannot be understood: the library would go on without a word, and without spans.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, SettingsError> {
         let read = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let either = |traces: &'static str, all: &'static str| {
@@ -104,6 +105,22 @@ impl Settings {
             let advice = "spans are exported with grpc; collectors listen for it on port 4317";
             return Err(SettingsError { variable, value, advice });
         }
+        check(endpoint, "a collector is at http://HOST:PORT or https://HOST:PORT", is_endpoint)?;
+        let headers = either("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
+        check(headers, "headers are NAME=VALUE, with commas between them", are_headers)?;
+        let timeout = either("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT");
+        check(timeout, "the time-out is a number of milliseconds", |text| {
+            text.trim().parse::<u64>().is_ok()
+        })?;
+        let said = |name: &'static str| read(name).map(|value| (name, value));
+        let sampler = said("OTEL_TRACES_SAMPLER");
+        let takes_ratio = sampler.as_ref().is_some_and(|(_, name)| name.trim().ends_with("traceidratio"));
+        check(sampler, SAMPLERS_ADVICE, |name| SAMPLERS.contains(&name.trim()))?;
+        if takes_ratio {
+            let is_ratio =
+                |text: &str| text.trim().parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio));
+            check(said("OTEL_TRACES_SAMPLER_ARG"), "the ratio is a number from 0 to 1", is_ratio)?;
+        }
         let authorities = either("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE");
         Ok(Some(Self {
             service_name: read("OTEL_SERVICE_NAME"),
@@ -128,6 +145,41 @@ impl Settings {
             .with_attributes(said)
             .build()
     }
+}
+
+/// The samplers that the library knows.
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
+const SAMPLERS_ADVICE: &str =
+    "a sampler is always_on, always_off or traceidratio, each perhaps with parentbased_ in front";
+
+/// Refuses a variable that is set to something else than it may be.
+fn check(
+    given: Option<(&'static str, String)>,
+    advice: &'static str,
+    is_good: impl FnOnce(&str) -> bool,
+) -> Result<(), SettingsError> {
+    match given {
+        Some((variable, value)) if !is_good(&value) => Err(SettingsError { variable, value, advice }),
+        _ => Ok(()),
+    }
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let uri = text.trim().parse::<http::Uri>();
+    uri.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
+}
+
+fn are_headers(text: &str) -> bool {
+    text.split(',').filter(|pair| !pair.trim().is_empty()).all(|pair| {
+        pair.split_once('=').is_some_and(|(name, _)| name.trim().parse::<http::HeaderName>().is_ok())
+    })
 }
 
 /// Spans on their way to a collector.
@@ -321,10 +373,28 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
             ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "127.0.0.1:4317"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "token"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "to ken=x"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
         ] {
-            let error = read(&[ENDPOINT, (variable, value)]).unwrap_err().to_string();
+            let error = read(&[(variable, value), ENDPOINT]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{variable}={value:?}: ")), "{error}");
         }
+        for ratio in ["", "1.5", "-0.1", "half"] {
+            let given =
+                [ENDPOINT, ("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", ratio)];
+            assert_eq!(read(&given).is_err(), !ratio.is_empty(), "{ratio:?}");
+        }
+        let all = [
+            ENDPOINT,
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=1, b=2"),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ];
+        assert!(read(&all).unwrap().is_some());
         let both = [
             ENDPOINT,
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use vaylix_access::Certificate;
 
 use crate::certificate::Stated;
@@ -28,6 +29,8 @@ pub struct Material {
     http: Arc<ServerConfig>,
     pair: Arc<CertifiedKey>,
     authorities: Option<Arc<RootCertStore>>,
+    /// Judges the certificates of clients, when they must have one.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     certificate: Certificate,
     /// What should be looked at, but refuses nothing.
     pub(crate) warnings: Vec<String>,
@@ -64,14 +67,17 @@ impl Material {
             (Some(path), Some(bytes)) => Some(Arc::new(authorities(path, bytes, now_ms, &mut warnings)?)),
             _ => None,
         };
-        let server = Arc::new(server_config(&pair, authorities.as_ref(), Arc::clone(&provider))?);
-        let mut http = server_config(&pair, authorities.as_ref(), provider)?;
+        let verifier =
+            authorities.as_ref().map(|authorities| verifier(authorities, &provider)).transpose()?;
+        let server = Arc::new(server_config(&pair, verifier.as_ref(), Arc::clone(&provider))?);
+        let mut http = server_config(&pair, verifier.as_ref(), provider)?;
         http.alpn_protocols = HTTP_PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         Ok(Self {
             server,
             http: Arc::new(http),
             pair,
             authorities,
+            verifier,
             certificate: leaf.certificate,
             warnings,
             digest,
@@ -105,6 +111,18 @@ impl Material {
         Ok(config)
     }
 
+    /// Whether a client with these certificates, its own first, would be let in at this moment: an authority in force vouches
+    /// for it, and none of them has expired. Without client authorities nobody is asked for any.
+    #[must_use]
+    pub fn vouches_for(&self, chain: &[CertificateDer<'_>]) -> bool {
+        match (&self.verifier, chain.split_first()) {
+            (Some(verifier), Some((own, others))) => {
+                verifier.verify_client_cert(own, others, UnixTime::now()).is_ok()
+            }
+            _ => false,
+        }
+    }
+
     /// The authorities that clients are judged by, when they are.
     #[must_use]
     pub fn authorities(&self) -> Option<&Arc<RootCertStore>> {
@@ -128,23 +146,29 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+fn verifier(
+    authorities: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), Arc::clone(provider))
+        .build()
+        .map_err(|error| Error::Refused(error.to_string()))
+}
+
 fn server_config(
     pair: &Arc<CertifiedKey>,
-    authorities: Option<&Arc<RootCertStore>>,
+    verifier: Option<&Arc<dyn ClientCertVerifier>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<ServerConfig, Error> {
     let refused = |error: &dyn fmt::Display| Error::Refused(error.to_string());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| refused(&error))?;
     let resolver = Arc::new(SingleCertAndKey::from(Arc::clone(pair)));
-    let Some(authorities) = authorities else {
+    let Some(verifier) = verifier else {
         return Ok(builder.with_no_client_auth().with_cert_resolver(resolver));
     };
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), provider)
-        .build()
-        .map_err(|error| refused(&error))?;
-    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
+    let mut config = builder.with_client_cert_verifier(Arc::clone(verifier)).with_cert_resolver(resolver);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

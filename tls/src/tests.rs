@@ -134,6 +134,11 @@ fn what_is_wrong_with_a_file_is_said_and_which_file_it_is() {
         ),
         (
             "server.key",
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+            "server.key is encrypted",
+        ),
+        (
+            "server.key",
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
             "server.key contains a private key that cannot be used",
         ),
@@ -143,6 +148,7 @@ fn what_is_wrong_with_a_file_is_said_and_which_file_it_is() {
             "does not belong to the first certificate",
         ),
         ("ca.pem", "", "ca.pem contains no certificate"),
+        ("ca.pem", &cert, "is no certificate authority"),
         ("ca.pem", &authority(now() - 2 * DAY, now() - DAY).pem(), "no certificate authority in"),
     ] {
         let before = fixture.text(name);
@@ -156,6 +162,17 @@ fn what_is_wrong_with_a_file_is_said_and_which_file_it_is() {
     assert!(fixture.refusal(Some(".")).contains("is no file"));
     fixture.put("ca.pem", &"x".repeat(1024 * 1024 + 1));
     assert!(fixture.refusal(Some("ca.pem")).contains("is larger than 1048576 bytes"));
+}
+
+#[test]
+fn a_certificate_for_clients_alone_is_none_for_a_server() {
+    let fixture = Fixture::new();
+    let mut params = params("node", now() - DAY, now() + DAY);
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    fixture.put("server.pem", &params.signed_by(&key, &fixture.authority).unwrap().pem());
+    fixture.put("server.key", &key.serialize_pem());
+    assert!(fixture.refusal(None).contains("is not for servers"), "{}", fixture.refusal(None));
 }
 
 #[test]

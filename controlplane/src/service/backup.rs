@@ -50,7 +50,9 @@ pub(crate) async fn verify(
 ) -> Result<VerifyBackupResponse, Fault> {
     let path = path(request.name)?;
     let mut caller = origin.identify().await?;
-    let Outcome::Verified(checked) = caller.perform(Task::VerifyBackup { path }).await? else {
+    let Outcome::Verified(checked) =
+        caller.perform(Task::VerifyBackup { path }).await.map_err(Fault::or_missing_file)?
+    else {
         return Err(Fault::nonsense());
     };
     let backup = shown(&checked.summary, checked.live_count);
@@ -65,7 +67,8 @@ pub(crate) async fn restore(
     let dump = Dump::File(path(name)?);
     let mut caller = origin.identify().await?;
     let command = if validate_only { Command::RestoreCheck(dump) } else { Command::Restore(dump) };
-    let Reply::Count(entry_count) = caller.run(command).await? else { return Err(Fault::nonsense()) };
+    let answer = caller.run(command).await.map_err(Fault::or_missing_file)?;
+    let Reply::Count(entry_count) = answer else { return Err(Fault::nonsense()) };
     Ok(RestoreBackupResponse { header: caller.header(), entry_count, done: !validate_only })
 }
 
@@ -75,7 +78,7 @@ pub(crate) async fn delete(
 ) -> Result<DeleteBackupResponse, Fault> {
     let path = path(request.name)?;
     let mut caller = origin.identify().await?;
-    caller.perform(Task::DeleteBackup { path }).await?;
+    caller.perform(Task::DeleteBackup { path }).await.map_err(Fault::or_missing_file)?;
     Ok(DeleteBackupResponse { header: caller.header() })
 }
 
@@ -84,7 +87,8 @@ pub(crate) async fn begin_download(origin: Origin, name: String) -> Result<(Call
     let path = path(name)?;
     let mut caller = origin.identify().await?;
     let admitted = caller.admit_task(Task::ReadBackup { path }).await?;
-    let download = caller.door().download(admitted).await?;
+    let download =
+        caller.door().download(admitted).await.map_err(|refusal| Fault::from(refusal).or_missing_file())?;
     Ok((caller, download))
 }
 

@@ -39,6 +39,10 @@ pub(crate) async fn add_member(
     let mut caller = origin.identify().await?;
     let overview = overview(&mut caller).await?;
     check_config_version(&overview, expected_config_version)?;
+    // A plan for what cannot be would be approved in good faith.
+    vaylix_access::cluster::check_name(&name).map_err(|refusal| Fault::from(refusal).of_field("name"))?;
+    vaylix_access::cluster::check_address(&address)
+        .map_err(|refusal| Fault::from(refusal).of_field("address"))?;
     let known = overview.members.iter().find(|member| member.name == name);
     let voters_after = overview.status.voters + usize::from(!known.is_some_and(|member| member.voter));
     let mut plan = plan(&overview, voters_after);

@@ -210,6 +210,7 @@ pub(super) async fn session(mut session: Session, verb: &SessionVerb) -> Result<
         if of_user.is_empty() { format!("session {id}") } else { format!("all sessions of {of_user}") };
     tell(&format!("{what} on the node that is asked must log in anew"))?;
     session.screen.confirm(&format!("End {what}"))?;
+    let is_one = of_user.is_empty();
     let message = EndSessionsRequest { id, user: of_user };
     let answer = session
         .client
@@ -217,6 +218,9 @@ pub(super) async fn session(mut session: Session, verb: &SessionVerb) -> Result<
             AccessServiceClient::new(channel).end_sessions(request).await
         })
         .await?;
+    if is_one && answer.ended_count == 0 {
+        return Err(Error::Here(format!("there is no {what} on the node that was asked")));
+    }
     session.screen.show(&answer, |answer| format!("{} ended", answer.ended_count))
 }
 

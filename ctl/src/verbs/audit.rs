@@ -10,7 +10,7 @@ use super::cluster::{PAGE_SIZE, next};
 use crate::connection::{Client, Kind};
 use crate::error::Error;
 use crate::flags::{AuditVerb, EventFilter};
-use crate::output::print;
+use crate::output::{print, tell};
 use crate::render::table::{fields, line};
 use crate::render::{or_none, time};
 
@@ -158,9 +158,10 @@ async fn list(mut session: Session, after: u64, limit: u64, filter: AuditFilter)
         left = left.saturating_sub(page.events.len() as u64);
         after = page.next_sequence;
         if !page.more {
-            break;
+            return Ok(());
         }
     }
+    tell(&format!("there are more events: go on with --after {after}, or raise --limit"))?;
     Ok(())
 }
 

@@ -61,7 +61,13 @@ fn a_backup_is_made_listed_checked_and_restored() {
     assert_eq!(get(&server, "c"), Reply::NotFound);
 
     assert_eq!(call(&server, "DELETE", name, "").0, 200);
-    assert_eq!(call(&server, "DELETE", name, "").0, 500, "there is none any more");
+    assert_eq!(call(&server, "DELETE", name, "").0, 404, "there is none any more");
+    for (method, path) in [("GET", "content"), ("POST", "verify"), ("POST", "restore")] {
+        assert_eq!(call(&server, method, &format!("{name}/{path}"), "").0, 404, "{path}");
+    }
+    // A manifest goes with its document.
+    let (status, problem) = call(&server, "DELETE", "/v1/backups/other.json.manifest.json", "");
+    assert_eq!((status, &problem["code"]), (400, &json!("SRV-027")), "{problem}");
     assert!(call(&server, "GET", "/v1/backups", "").1["backups"].as_array().is_none_or(Vec::is_empty));
 }
 

@@ -6,6 +6,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use vaylix_admin_proto::v1::access_service_client::AccessServiceClient;
 use vaylix_admin_proto::v1::audit_service_client::AuditServiceClient;
+use vaylix_admin_proto::v1::cluster_service_client::ClusterServiceClient;
 use vaylix_admin_proto::v1::*;
 use vaylix_testkit::Server;
 use vaylix_testkit::certificates::{Authority, Directory, Pair, Validity};
@@ -18,7 +19,7 @@ const PASSWORD: &str = "correct horse 7 battery";
 struct Fixture {
     authority: Authority,
     server: Server,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Fixture {
@@ -31,7 +32,7 @@ impl Fixture {
         let paths = ["server.pem", "server.key", "ca.pem"].map(|name| files.path(name));
         let tls = ["--ssl", "--tls-cert", &paths[0], "--tls-key", &paths[1], "--tls-client-ca", &paths[2]];
         let server = Server::start(&[&tls[..], flags].concat()).unwrap();
-        Self { authority, server, _folder: folder }
+        Self { authority, server, folder }
     }
 
     /// A connection on which this certificate is shown.
@@ -117,6 +118,31 @@ fn a_certificate_acts_as_the_user_it_names_with_what_that_user_may_now() {
         assert!(by_certificate.iter().all(|event| event.details["username"] == "ann"));
         assert!(by_certificate.iter().all(|event| event.details["certificate"].len() == 64));
         assert_eq!(by_certificate[0].error_code, "SRV-008");
+    });
+}
+
+#[test]
+fn an_authority_that_is_taken_away_ends_what_it_vouched_for_on_open_connections_too() {
+    let fixture = Fixture::start(&["--admin-cert-user", "uri"]);
+    run(async {
+        let admin = fixture.with_uri("urn:vaylix:user:vaylix").await;
+        assert_eq!(who(&admin).await.unwrap(), "vaylix");
+        let mut cluster = ClusterServiceClient::new(admin.clone());
+        let mut watched =
+            cluster.watch_status(Request::new(WatchStatusRequest {})).await.unwrap().into_inner();
+        assert!(watched.message().await.unwrap().is_some());
+
+        let another = Authority::new("another authority").unwrap();
+        Directory::at(fixture.folder.path()).write("ca.pem", &another.pem()).unwrap();
+        let told = loop {
+            match watched.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream ended without a word"),
+                Err(status) => break status,
+            }
+        };
+        refused(Err::<(), _>(told), Code::Unauthenticated, "SRV-007");
+        refused(who(&admin).await, Code::Unauthenticated, "SRV-007");
     });
 }
 

@@ -55,6 +55,18 @@ fn mistakes_are_problems() {
         ("DELETE", "/v1/roles/admin", "", 400, "SRV-023"),
         ("DELETE", "/v1/roles/nobody", "", 404, "SRV-022"),
         ("DELETE", "/v1/cluster/members/nobody", "", 400, "SRV-030"),
+        ("PUT", "/v1/maintenance", "{}", 400, "SRV-030"),
+        ("PUT", "/v1/drain", "{}", 400, "SRV-030"),
+        ("POST", "/v1/cluster/members?validateOnly=true", r#"{"name":"b","address":"b:1"}"#, 400, "SRV-030"),
+        (
+            "POST",
+            "/v1/cluster/members",
+            r#"{"name":"b b","address":"b:1","validateOnly":true}"#,
+            400,
+            "SRV-030",
+        ),
+        ("POST", "/v1/cluster/members", r#"{"name":"b","address":"b","validateOnly":true}"#, 400, "SRV-030"),
+        ("POST", "/v1/users", r#"{"name":"a\u0007","password":"correct horse 7 battery"}"#, 400, "SRV-030"),
     ] {
         let (found, problem) = call(&server, method, path, body);
         assert_eq!(
