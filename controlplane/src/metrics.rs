@@ -208,6 +208,12 @@ fn storage(page: &mut Page, figures: &Figures) {
         ),
         ("vaylix_snapshot_failures", "Snapshots that failed since the start.", status.snapshots.failed),
         (
+            "vaylix_storage_findings",
+            "What the last verification of the disk found damaged, missing or in the wrong place; 0 before one, which then has no \
+             vaylix_storage_verified_timestamp_seconds.",
+            overview.last_verification.map_or(0, |verified| verified.findings),
+        ),
+        (
             "vaylix_storage_key_age_seconds",
             "Age of the storage key in use.",
             overview.now_ms.saturating_sub(status.keys.active_created_ms) / 1000,
@@ -216,11 +222,6 @@ fn storage(page: &mut Page, figures: &Figures) {
         page.gauge(name, help, value);
     }
     if let Some(verified) = overview.last_verification {
-        page.gauge(
-            "vaylix_storage_findings",
-            "What the last verification of the disk found damaged, missing or in the wrong place.",
-            verified.findings,
-        );
         page.gauge(
             "vaylix_storage_verified_timestamp_seconds",
             "When what is on disk was last verified to the end, since 1970.",
