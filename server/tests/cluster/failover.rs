@@ -171,3 +171,40 @@ fn writes_in_mode_all_are_on_every_node_and_say_so_when_they_are_not() {
     cluster.set("k", b"x");
     cluster.expect_everywhere("k", b"x");
 }
+
+/// Two nodes of five may be lost. With three of them silent, what was taken in before the leader noticed has an unknown outcome
+/// (`SRV-036`), is shown nowhere meanwhile, and is decided the same for everybody when they are back.
+#[test]
+fn five_nodes_lose_two_without_a_word_and_say_what_is_unknown_when_they_lose_three() {
+    let cluster = Cluster::start(5, &["--replication-ack-timeout-ms", "1000"]);
+    let leader = cluster.leader();
+    let followers = cluster.followers();
+    let mut connection = cluster.nodes[leader].login();
+    for at in &followers[..2] {
+        cluster.nodes[*at].signal("STOP");
+    }
+    assert_eq!(connection.call(&set_command("k", "by three")).unwrap(), Ok(Reply::Ok));
+
+    cluster.nodes[followers[2]].signal("STOP");
+    let refusal = connection.call(&set_command("unknown", "x")).unwrap().unwrap_err();
+    assert_eq!(&*refusal.code, "SRV-036", "{refusal}");
+    let awake = [leader, followers[3]];
+    for at in awake {
+        let node = &cluster.nodes[at];
+        until("it is not ready", || (node.health().get("ready")? == "false").then_some(()));
+        assert_eq!(node.get("unknown"), Some(Reply::NotFound), "never shown before it is decided");
+    }
+    let refusal = cluster.nodes[leader].call(&set_command("k", "by two")).unwrap_err();
+    assert!(["SRV-036", "SRV-037"].contains(&&*refusal.code), "{refusal}");
+
+    for at in &followers[..3] {
+        cluster.nodes[*at].signal("CONT");
+    }
+    cluster.set("after", b"x");
+    cluster.expect_everywhere("after", b"x");
+    let decided: Vec<_> = (0..5).map(|at| cluster.nodes[at].get("unknown")).collect();
+    assert!(decided.windows(2).all(|pair| pair[0] == pair[1]), "{decided:?}");
+    let kept: Vec<_> = (0..5).map(|at| cluster.nodes[at].get("k")).collect();
+    assert!(kept.windows(2).all(|pair| pair[0] == pair[1]), "{kept:?}");
+    assert_ne!(kept[0], Some(Reply::NotFound), "what a majority of five had");
+}
