@@ -152,10 +152,7 @@ impl Door {
                 "invalid command-line arguments: only the token of a browser's cookie is renewed; log in again",
             )
         })?;
-        if last_end <= now {
-            return Err(token_ended());
-        }
-        held.ends_at = (now + TOKEN_LIFE).min(last_end);
+        held.ends_at = renewed(now, last_end).ok_or_else(token_ended)?;
         Ok(held.ends_at_ms())
     }
 
@@ -219,6 +216,11 @@ impl Door {
     }
 }
 
+/// When a token ends that is renewed now and ends for good then; none when that is over.
+fn renewed(now: Instant, last_end: Instant) -> Option<Instant> {
+    (now < last_end).then(|| (now + TOKEN_LIFE).min(last_end))
+}
+
 fn token_ended() -> ErrorReply {
     ErrorReply::new(
         Code::AuthenticationRequired,
@@ -229,4 +231,19 @@ fn token_ended() -> ErrorReply {
 /// Tokens are found by their digest, so how long a search takes tells nothing of those in force.
 fn fingerprint(token: &str) -> Fingerprint {
     Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewals_end_some_time_after_the_login() {
+        let login = Instant::now();
+        let last_end = login + RENEWALS_TIME_MAX;
+        assert_eq!(renewed(login, last_end), Some(login + TOKEN_LIFE));
+        let late = last_end - TOKEN_LIFE / 3;
+        assert_eq!(renewed(late, last_end), Some(last_end), "no further");
+        assert_eq!(renewed(last_end, last_end), None);
+    }
 }

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawPathParams, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -278,6 +278,11 @@ pub(crate) fn route(path: &str) -> &'static str {
     // A name may be what another route has there: what has no names comes first.
     let exact = ROUTES.iter().find(|route| *route == path);
     exact.or_else(|| ROUTES.iter().find(is_case)).map_or("", String::as_str)
+}
+
+/// A path as logs may have it: keys are nobody's business there.
+pub(crate) fn shown(path: &str) -> &str {
+    if path.starts_with("/v1/keys/") { route(path) } else { path }
 }
 
 /// The method of a request among those that are known.
@@ -577,10 +582,15 @@ async fn status_events(
 async fn audit_events(
     State(stage): State<Stage>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     axum::Extension(origin): axum::Extension<Origin>,
 ) -> Response {
     let opened = async {
-        let request = tail_request(parameters(query.as_deref())?)?;
+        let mut request = tail_request(parameters(query.as_deref())?)?;
+        if let Some(last) = headers.get("last-event-id").and_then(|value| value.to_str().ok()) {
+            let number = last.parse().map_err(|_| Fault::field("last-event-id", "it is a number"))?;
+            request.after_sequence = number;
+        }
         events::audit(stage, origin, request).await
     };
     opened.await.unwrap_or_else(|fault| fault.into_http(None))
@@ -724,6 +734,7 @@ mod tests {
         assert_eq!(route("/v1/backups/secret/verify"), "/v1/backups/{name}/verify");
         assert_eq!(route("/v1/backups"), "/v1/backups");
         assert_eq!(route("/v1/keys/secret/expiry"), "/v1/keys/{key}/expiry");
+        assert_eq!((shown("/v1/keys/secret"), shown("/v1/users/al")), ("/v1/keys/{key}", "/v1/users/al"));
         assert_eq!(route("/console/app.js"), "/console/{file}");
         assert_eq!(route("/"), "/");
         for path in [

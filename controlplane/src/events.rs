@@ -81,7 +81,11 @@ pub(crate) async fn audit(
                 next = timeout(EVENT_SILENCE_MAX, found.recv()) => next,
             };
             let sent = match next {
-                Ok(Some(Ok(told))) => events.send("audit", &told).await,
+                Ok(Some(Ok(told))) => {
+                    // A browser that comes again says which one it had last.
+                    let sequence = told.event.as_ref().map(|event| event.sequence);
+                    events.send_numbered("audit", sequence, &told).await
+                }
                 Ok(Some(Err(fault))) => return events.end(&fault).await,
                 Ok(None) => return,
                 Err(_silence) => events.put(Bytes::from_static(b": nothing new\n\n")).await,
@@ -126,7 +130,11 @@ fn open(place: OwnedSemaphorePermit) -> (Events, Response) {
 impl Events {
     /// Tells an event.
     async fn send(&self, name: &str, data: &impl Serialize) -> Result<(), Ended> {
-        let event = event(name, data)?;
+        self.send_numbered(name, None, data).await
+    }
+
+    async fn send_numbered(&self, name: &str, id: Option<u64>, data: &impl Serialize) -> Result<(), Ended> {
+        let event = event(name, id, data)?;
         self.put(event).await
     }
 
@@ -155,9 +163,10 @@ impl Events {
 }
 
 /// An event as it is sent. JSON without line breaks between its parts has none at all.
-fn event(name: &str, data: &impl Serialize) -> Result<Bytes, Fault> {
+fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> Result<Bytes, Fault> {
     let data = serde_json::to_string(data).map_err(|_| Fault::nonsense())?;
-    Ok(Bytes::from(format!("event: {name}\ndata: {data}\n\n")))
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    Ok(Bytes::from(format!("event: {name}\n{id}data: {data}\n\n")))
 }
 
 #[cfg(test)]
@@ -169,7 +178,7 @@ mod tests {
     #[test]
     fn whatever_an_event_says_stays_in_its_line() {
         let end = StreamEnd { code: "SRV-005".to_owned(), detail: "a\n\nevent: b\r\ndata: c".to_owned() };
-        let sent = event("end", &end).unwrap();
+        let sent = event("end", None, &end).unwrap();
         let lines: Vec<&str> = std::str::from_utf8(&sent).unwrap().split('\n').collect();
         assert_eq!((lines.len(), lines[0], &lines[2..]), (4, "event: end", &["", ""][..]));
         assert!(lines[1].starts_with("data: {\"code\":\"SRV-005\"") && !lines[1].contains('\r'));

@@ -65,7 +65,7 @@ impl Frame {
         let (id, shown_id) = request_id(request.headers());
         let span = tracing::debug_span!(
             target: "admin.request", "request", request_id = %shown_id, peer = %guest.peer,
-            method = %request.method(), path = request.uri().path()
+            method = %request.method(), path = api::shown(request.uri().path())
         );
         let followed = request_span(&request, surface, &guest);
         let (mut response, place) =

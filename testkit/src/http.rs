@@ -77,6 +77,7 @@ pub struct Events {
     lines: std::io::Lines<std::io::BufReader<TcpStream>>,
     /// The answer without its body.
     pub head: Response,
+    last_id: String,
 }
 
 impl Events {
@@ -103,14 +104,20 @@ impl Events {
         if head.status != 200 {
             reader.read_to_end(&mut head.body)?;
         }
-        Ok(Self { lines: reader.lines(), head })
+        Ok(Self { lines: reader.lines(), head, last_id: String::new() })
+    }
+
+    /// The id of the last event that had one; what a browser that comes again says.
+    #[must_use]
+    pub fn last_id(&self) -> &str {
+        &self.last_id
     }
 
     /// The next event, its name and its data; none at the end of the stream.
     ///
     /// # Errors
     /// When nothing comes for too long.
-    pub fn next(&mut self) -> Result<Option<(String, String)>> {
+    pub fn next_event(&mut self) -> Result<Option<(String, String)>> {
         let (mut name, mut data) = (String::new(), String::new());
         for line in self.lines.by_ref() {
             let line = line.context("no event in time")?;
@@ -121,6 +128,8 @@ impl Events {
                 found.clone_into(&mut name);
             } else if let Some(found) = line.strip_prefix("data: ") {
                 data.push_str(found);
+            } else if let Some(found) = line.strip_prefix("id: ") {
+                found.clone_into(&mut self.last_id);
             }
         }
         Ok(None)
@@ -132,7 +141,7 @@ impl Events {
     /// When the stream ends or nothing comes before there is one.
     pub fn await_event(&mut self, wanted: &str) -> Result<String> {
         loop {
-            let (name, data) = self.next()?.with_context(|| format!("the stream ended before {wanted}"))?;
+            let (name, data) = self.next_event()?.with_context(|| format!("the stream ended before {wanted}"))?;
             if name == wanted {
                 return Ok(data);
             }

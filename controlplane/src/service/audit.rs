@@ -88,10 +88,10 @@ async fn follow(
 ) -> Result<(), Fault> {
     let filter = request.filter.unwrap_or_default();
     let last = usize::try_from(request.last).unwrap_or(PAGE_MAX).min(PAGE_MAX);
-    let mut cursor = caller.door().audit_cursor(0);
+    let mut cursor = caller.door().audit_cursor(request.after_sequence);
     let mut recent = std::collections::VecDeque::with_capacity(last);
     // Everything that is there, of which the last few count.
-    let mut is_past = true;
+    let mut is_past = request.after_sequence == 0;
     loop {
         let wanted = filter.clone();
         let (next, page) =

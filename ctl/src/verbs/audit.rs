@@ -84,7 +84,7 @@ async fn begin(
     last: u32,
     filter: AuditFilter,
 ) -> Result<tonic::Streaming<TailEventsResponse>, Error> {
-    let message = TailEventsRequest { last, filter: Some(filter) };
+    let message = TailEventsRequest { last, filter: Some(filter), after_sequence: 0 };
     client
         .call(Kind::READ, message, async |channel, request| {
             AuditServiceClient::new(channel).tail_events(request).await

@@ -143,7 +143,7 @@ async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(),
         }
         "ReadEvents" => call!(audit.read_events(ReadEventsRequest::default())),
         "TailEvents" => {
-            let request = as_bearer(token, TailEventsRequest { last: 1, filter: None });
+            let request = as_bearer(token, TailEventsRequest { last: 1, filter: None, after_sequence: 0 });
             audit.tail_events(request).await?.into_inner().message().await.map(drop)
         }
         "VerifyAudit" => call!(audit.verify_audit(VerifyAuditRequest {})),
@@ -303,7 +303,8 @@ fn streams_end_with_the_token_that_opened_them() {
             let token = log_in(&channel, DEFAULT_LOGIN.0, DEFAULT_LOGIN.1).await;
             let bearer = format!("Bearer {token}");
             let mut audit = AuditServiceClient::new(channel.clone());
-            let request = with_authorization(&bearer, TailEventsRequest { last: 1, filter: None });
+            let request =
+                with_authorization(&bearer, TailEventsRequest { last: 1, filter: None, after_sequence: 0 });
             let mut tail = audit.tail_events(request).await.unwrap().into_inner();
             let mut cluster = ClusterServiceClient::new(channel.clone());
             let request = with_authorization(&bearer, WatchStatusRequest {});

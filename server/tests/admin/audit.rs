@@ -65,7 +65,7 @@ fn the_tail_goes_on_across_files_until_the_right_is_gone() {
     run(async {
         let mut client = AuditServiceClient::new(channel(admin(&server)).await);
         let filter = AuditFilter { event_type: "rbac_create_role".to_owned(), ..Default::default() };
-        let request = TailEventsRequest { last: 1, filter: Some(filter) };
+        let request = TailEventsRequest { last: 1, filter: Some(filter), after_sequence: 0 };
         let request = with_authorization(&format!("Bearer {token}"), request);
         let mut tail = client.tail_events(request).await.unwrap().into_inner();
         let mut next = async || tail.message().await.map(|told| told.unwrap().event.unwrap());

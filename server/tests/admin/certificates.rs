@@ -1,6 +1,8 @@
 //! Client certificates that stand for users.
 
+use hyper::body::Body as _;
 use tempfile::TempDir;
+use tonic::client::GrpcService as _;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -183,4 +185,72 @@ fn without_the_rule_a_certificate_stands_for_nobody() {
 fn the_rule_needs_certificates() {
     let Err(error) = Server::start(&["--admin-cert-user", "cn"]) else { panic!("it starts") };
     assert!(format!("{error:#}").contains("--admin-cert-user needs --tls-client-ca"), "{error:#}");
+}
+
+/// Sends a request of HTTP on a connection of gRPC: its answer without the body, and the body.
+async fn http(
+    channel: &Channel,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (hyper::http::response::Parts, serde_json::Value) {
+    let mut request = hyper::Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(tonic::body::Body::new(body.to_owned())).unwrap();
+    let mut channel = channel.clone();
+    std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+    let (parts, mut body) = channel.call(request).await.unwrap().into_parts();
+    let mut bytes = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
+        bytes.extend(frame.unwrap().into_data().unwrap_or_default());
+    }
+    (parts, serde_json::from_slice(&bytes).unwrap())
+}
+
+#[test]
+fn a_browser_with_a_certificate_is_whom_it_has_logged_in_as() {
+    let fixture = Fixture::start(&["--admin-cert-user", "uri"]);
+    run(async {
+        let by_ann = fixture.with_uri("urn:vaylix:user:ann").await;
+        let mut access = AccessServiceClient::new(by_ann.clone());
+        let create = CreateUserRequest { name: "ann".to_owned(), password: PASSWORD.to_owned() };
+        access.create_user(by_admin(create)).await.unwrap();
+        let session = ("GET", "/v1/session");
+        let (_, told) = http(&by_ann, session, &[], "").await;
+        assert_eq!((&told["user"], told.get("csrfToken")), (&"ann".into(), None), "{told}");
+
+        let login = r#"{"user":"vaylix","password":"vaylix","cookie":true}"#;
+        let (answer, told) = http(&by_ann, ("POST", "/v1/login"), &[], login).await;
+        let line = answer.headers["set-cookie"].to_str().unwrap();
+        assert!(line.starts_with("__Host-vaylix_session_") && line.contains("; Secure"), "{line}");
+        let cookie = ("cookie", line.split(';').next().unwrap());
+        let csrf = ("x-csrf-token", told["csrfToken"].as_str().unwrap());
+        assert_eq!(http(&by_ann, session, &[cookie], "").await.1["user"], "vaylix");
+        let role = ("POST", "/v1/roles");
+        let body = r#"{"name":"made"}"#;
+        assert_eq!(
+            http(&by_ann, role, &[cookie], body).await.0.status,
+            403,
+            "the certificate does not make it good"
+        );
+        assert_eq!(http(&by_ann, role, &[csrf], body).await.0.status, 403, "nor is it of use to ann");
+        assert_eq!(http(&by_ann, role, &[cookie, csrf], body).await.0.status, 200);
+        // gRPC knows no cookies.
+        let mut request = Request::new(WhoAmIRequest {});
+        request.metadata_mut().insert("cookie", cookie.1.parse().unwrap());
+        assert_eq!(access.who_am_i(request).await.unwrap().into_inner().user, "ann");
+        let asks = LoginRequest { user: "ann".to_owned(), password: PASSWORD.to_owned(), cookie: true };
+        refused(access.login(asks).await, Code::InvalidArgument, "SRV-030");
+
+        assert_eq!(http(&by_ann, ("POST", "/v1/logout"), &[cookie, csrf], "").await.0.status, 200);
+        let (answer, told) = http(&by_ann, session, &[cookie], "").await;
+        assert_eq!(
+            (answer.status.as_u16(), &told["code"]),
+            (401, &"SRV-007".into()),
+            "what has ended proves nothing"
+        );
+        assert_eq!(http(&by_ann, session, &[], "").await.1["user"], "ann");
+    });
 }

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use vaylix_proto::Command;
 use vaylix_testkit::http::{self, Events, Response};
+use vaylix_testkit::process::PATIENCE;
 use vaylix_testkit::wire::Connection;
-use vaylix_testkit::{Server, wait};
+use vaylix_testkit::{Cluster, Server, wait};
 
 use crate::support::{ADMIN, admin, call};
 
@@ -298,7 +299,7 @@ fn events_tell_what_the_node_does() {
     let mut events = browser.events("/v1/events");
     assert_eq!(events.head.header("content-type"), "text/event-stream");
     assert_eq!(events.head.header("cache-control"), "no-store");
-    let (first, history) = events.next().unwrap().unwrap();
+    let (first, history) = events.next_event().unwrap().unwrap();
     assert_eq!(first, "history");
     let history: Value = serde_json::from_str(&history).unwrap();
     assert!(history["leaders"][0]["term"].as_str().is_some(), "{history}");
@@ -374,7 +375,7 @@ fn events_end_with_the_session_the_right_and_the_server() {
     let paths = ["/v1/events", "/v1/audit/tail"];
     let end = |events: &mut Events| -> String {
         let told: Value = serde_json::from_str(&events.await_event("end").unwrap()).unwrap();
-        assert_eq!(events.next().unwrap(), None, "nothing follows");
+        assert_eq!(events.next_event().unwrap(), None, "nothing follows");
         assert!(told["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{told}");
         told["code"].as_str().unwrap().to_owned()
     };
@@ -422,4 +423,60 @@ fn event_streams_are_bounded() {
         let events = Events::open(admin(&server), "/v1/events", &[("cookie", &browser.cookie)]).unwrap();
         (events.head.status == 200).then_some(())
     });
+}
+
+#[test]
+fn events_tell_who_led() {
+    let cluster = Cluster::start(3, &[]).unwrap();
+    let leader = cluster.await_leader(PATIENCE).unwrap();
+    cluster.await_caught_up(PATIENCE).unwrap();
+    let (heir, watched) = ((leader + 1) % 3, (leader + 2) % 3);
+    let name = vaylix_testkit::cluster::name;
+    let basic = http::basic(ADMIN.0, ADMIN.1);
+    let headers = [("authorization", basic.as_str())];
+    let leaders = || {
+        let mut events =
+            Events::open(cluster.admin_address(watched).unwrap(), "/v1/events", &headers).unwrap();
+        let history: Value = serde_json::from_str(&events.await_event("history").unwrap()).unwrap();
+        let leaders = history["leaders"].as_array().cloned().unwrap_or_default();
+        let told = leaders.iter().filter_map(|change| {
+            let name = change["leaderName"].as_str()?.to_owned();
+            Some((name, change["term"].as_str()?.parse::<u64>().unwrap()))
+        });
+        told.collect::<Vec<_>>()
+    };
+    let before = wait::until("the first leader is remembered", || {
+        leaders().last().filter(|(leads, _)| *leads == name(leader)).cloned()
+    });
+    let to = json!({ "to": name(heir) }).to_string();
+    let at = cluster.admin_address(leader).unwrap();
+    assert_eq!(http::request(at, "POST", "/v1/cluster/leader", &headers, to.as_bytes()).unwrap().status, 200);
+    let after = wait::until("the next one is", || {
+        let told = leaders();
+        let at = told.iter().position(|change| *change == before)?;
+        told[at + 1..].iter().find(|(leads, _)| *leads == name(heir)).cloned()
+    });
+    assert!(after.1 > before.1, "{before:?} {after:?}");
+}
+
+/// A browser whose connection was cut says what it had last, and misses nothing.
+#[test]
+fn events_of_the_audit_log_go_on_where_they_were_cut() {
+    let server = Server::start(&[]).unwrap();
+    let browser = Browser::log_in(&server, ADMIN);
+    let path = "/v1/audit/tail?eventType=rbac_create_role";
+    let mut events = browser.events(path);
+    assert_eq!(browser.ask("POST", "/v1/roles", r#"{"name":"first"}"#).0, 200);
+    let told: Value = serde_json::from_str(&events.await_event("audit").unwrap()).unwrap();
+    let sequence = told["event"]["sequence"].as_str().unwrap();
+    assert_eq!(events.last_id(), sequence);
+    drop(events);
+    for name in ["second", "third"] {
+        assert_eq!(browser.ask("POST", "/v1/roles", &json!({ "name": name }).to_string()).0, 200);
+    }
+    let headers = [("cookie", browser.cookie.as_str()), ("last-event-id", sequence)];
+    let mut events = Events::open(admin(&server), path, &headers).unwrap();
+    for name in ["second", "third"] {
+        assert!(events.await_event("audit").unwrap().contains(name), "{name}");
+    }
 }

@@ -149,7 +149,7 @@ fn streams_end_with_a_code_when_the_server_stops() {
         let mut cluster = ClusterServiceClient::new(channel.clone());
         let mut status = cluster.watch_status(by_admin(WatchStatusRequest {})).await.unwrap().into_inner();
         let mut audit = AuditServiceClient::new(channel.clone());
-        let request = TailEventsRequest { last: 1, filter: None };
+        let request = TailEventsRequest { last: 1, filter: None, after_sequence: 0 };
         let mut tail = audit.tail_events(by_admin(request)).await.unwrap().into_inner();
         let serving = health.message().await.unwrap().unwrap().status();
         assert_eq!(serving, ServingStatus::Serving);
