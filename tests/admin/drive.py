@@ -119,7 +119,7 @@ def drive_grpc(nodes):
     leader = leader_of(nodes)
     client = Grpc(leader.admin)
     services = client.services()
-    for expected in ["Access", "Audit", "Backup", "Cluster", "Maintenance"]:
+    for expected in ["Access", "Audit", "Backup", "Cluster", "Key", "Maintenance"]:
         assert f"vaylix.admin.v1.{expected}Service" in services, services
     assert "grpc.health.v1.Health" in services, services
 
@@ -139,6 +139,13 @@ def drive_grpc(nodes):
     client.call("MaintenanceService/SetMaintenanceMode", enabled=False)
     client.call("MaintenanceService/TakeSnapshot")
     assert len(client.call("MaintenanceService/RotateStorageKey")["keyId"]) == 36
+
+    value = base64.b64encode(b"by reflection").decode()
+    assert client.call("KeyService/PutKey", key="app:1", value=value, expectedVersion="0")["version"] == "1"
+    entry = client.call("KeyService/GetKey", key="app:1")["entry"]
+    assert (entry["value"], entry["version"]) == (value, "1"), entry
+    assert [key["key"] for key in client.call("KeyService/ListKeys", prefix="app:")["keys"]] == ["app:1"]
+    assert client.call("AccessService/GetRights", name="al", permission="read", key="app:1")["allowed"] is True
 
     made = client.call("BackupService/CreateBackup", name="grpc.json")["backup"]
     checked = client.call("BackupService/VerifyBackup", name="grpc.json")["backup"]
@@ -168,6 +175,33 @@ def drive_grpc(nodes):
         assert heir.admin.encode() in details["grpc-status-details-bin"], details
 
 
+def drive_browser(at):
+    """A session by cookie, as curl keeps one: what looks is let in, what changes needs the second secret."""
+    with tempfile.TemporaryDirectory() as name:
+        jar = str(pathlib.Path(name) / "jar")
+
+        def ask(method, path, *more):
+            text = subprocess.run(
+                ["curl", "-sS", "--max-time", str(PATIENCE_SECONDS), "-X", method, "-b", jar, "-c", jar,
+                 "-w", "\n%{http_code}", *more, f"http://{at}{path}"],
+                check=True, capture_output=True, text=True).stdout
+            answer, status = text.rsplit("\n", 1)
+            return int(status), json.loads(answer)
+
+        login = json.dumps({"user": "vaylix", "password": "vaylix", "cookie": True})
+        status, told = ask("POST", "/v1/login", "-d", login)
+        assert status == 200 and "token" not in told, told
+        csrf = f"x-csrf-token: {told['csrfToken']}"
+        assert ask("GET", "/v1/session")[1]["user"] == "vaylix"
+        assert ask("POST", "/v1/roles", "-d", '{"name":"page"}')[0] == 403
+        assert ask("POST", "/v1/roles", "-H", csrf, "-d", '{"name":"page"}')[0] == 200
+        events = subprocess.run(["curl", "-sSN", "--max-time", "3", "-b", jar, f"http://{at}/v1/events"],
+                                capture_output=True, text=True).stdout
+        assert events.startswith("event: history\n") and "event: status\n" in events, events[:200]
+        assert ask("POST", "/v1/logout", "-H", csrf)[0] == 200
+        assert ask("GET", "/v1/session")[0] == 401
+
+
 def drive_http(nodes):
     leader = leader_of(nodes)
     at = leader.admin
@@ -181,6 +215,13 @@ def drive_http(nodes):
     assert curl("GET", at, "/v1/backups")["backups"][0]["name"] == "http.json"
     curl("POST", at, "/v1/backups/http.json/restore", {"validateOnly": True})
     assert int(curl("POST", at, "/v1/audit/verify")["eventCount"]) > 0
+    version = curl("PUT", at, "/v1/keys/app%2F1", {"value": "AAE=", "expectedVersion": "0"})["version"]
+    curl("PUT", at, "/v1/keys/app%2F1", {"value": "", "expectedVersion": "0"}, expect=409)
+    assert curl("GET", at, "/v1/keys?prefix=app/")["keys"][0]["sizeBytes"] == "2"
+    curl("DELETE", at, f"/v1/keys/app%2F1?expectedVersion={version}")
+    curl("GET", at, "/v1/keys/app%2F1", expect=404)
+    assert "<html" in curl("GET", at, "/").lower()
+    drive_browser(at)
     paths = curl("GET", at, "/v1/openapi.json")["paths"]
     for path, methods in paths.items():
         # Whatever is described is there: it refuses strangers instead of not knowing the path.

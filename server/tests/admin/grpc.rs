@@ -59,7 +59,10 @@ fn reflection_lists_everything_in_both_versions() {
         for service in [
             "grpc.health.v1.Health",
             "vaylix.admin.v1.AccessService",
+            "vaylix.admin.v1.AuditService",
+            "vaylix.admin.v1.BackupService",
             "vaylix.admin.v1.ClusterService",
+            "vaylix.admin.v1.KeyService",
             "vaylix.admin.v1.MaintenanceService",
         ] {
             assert!(first.contains(service) && second.contains(service), "{first:?} {second:?}");
