@@ -29,6 +29,7 @@ use crate::metrics::Surface;
 use crate::stage::Stage;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// What all requests share.
 pub(crate) struct Frame {
@@ -88,6 +89,8 @@ impl Frame {
             // Whatever an answer holds, a browser that shows it runs nothing of it.
             let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
             headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
+            // Nor does a page of somebody else get it as an image or a script, whatever cookie goes along.
+            headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
         }
         self.stage.traffic().count(surface, &response, begun.elapsed());
         tracing::debug!(

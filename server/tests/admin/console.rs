@@ -245,6 +245,7 @@ fn the_page_is_served_with_what_keeps_others_out_of_it() {
                 .any(|k| kind.starts_with(k))
         );
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin", "{path}");
         assert!(answer.header("content-security-policy").contains("default-src 'none'"), "{path}");
     }
 }
