@@ -141,7 +141,8 @@ impl Events {
     /// When the stream ends or nothing comes before there is one.
     pub fn await_event(&mut self, wanted: &str) -> Result<String> {
         loop {
-            let (name, data) = self.next_event()?.with_context(|| format!("the stream ended before {wanted}"))?;
+            let (name, data) =
+                self.next_event()?.with_context(|| format!("the stream ended before {wanted}"))?;
             if name == wanted {
                 return Ok(data);
             }
