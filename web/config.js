@@ -1,0 +1,70 @@
+// The settings that are in force, and where each comes from.
+
+import { get } from "./api.js";
+import { fill, h, setText } from "./dom.js";
+import { enumName, visible, whole } from "./format.js";
+import { badge, button, card, checkbox, empty, failed, field, loading, pageHead, table } from "./parts.js";
+
+const KINDS = { flag: "accent", environment: "accent", file: "accent" };
+
+/** Where a setting comes from, in a word. */
+const source = (one) => enumName(one.source, "SETTING_SOURCE_") || "default";
+
+export function config(root) {
+  const search = h("input", { type: "search", id: "config-search", spellcheck: "false" });
+  const set = checkbox("Only what is not as it comes", false, draw);
+  const state = h("div", {});
+  const count = h("p", { class: "muted" });
+  let settings = null;
+  const list = table({
+    caption: "Settings",
+    key: (one) => one.name,
+    columns: [
+      { title: "Setting", kind: "mono", cell: (one) => visible(one.name) },
+      { title: "Value", kind: "mono break", cell: (one) => (one.value ? visible(one.value) : h("span", { class: "muted" }, "not set")), text: (one) => one.value ?? "" },
+      {
+        title: "From",
+        cell: (one) => badge(source(one), KINDS[source(one)] ?? "plain"),
+        text: source,
+      },
+      { title: "What it is", kind: "prose", cell: (one) => one.description ?? "" },
+    ],
+  });
+  search.addEventListener("input", draw);
+  fill(
+    root,
+    pageHead("Configuration", button("Refresh", () => load())),
+    h("p", { class: "lead" }, "What this node was started with. Settings are changed where they come from, and hold from the next start on."),
+    card("Settings", h("div", { class: "toolbar" }, field("Search", search), set.node, count), state, list.node),
+  );
+
+  function draw() {
+    if (settings === null) return;
+    const wanted = search.value.trim().toLowerCase();
+    const rows = settings.filter((one) => {
+      if (set.box.checked && source(one) === "default") return false;
+      return `${one.name} ${one.value ?? ""} ${one.description ?? ""}`.toLowerCase().includes(wanted);
+    });
+    list.set(rows);
+    list.node.hidden = rows.length === 0;
+    setText(count, `${whole(rows.length)} of ${whole(settings.length)}`);
+    fill(state, rows.length === 0 ? empty("No setting matches", "Change the search.") : null);
+  }
+
+  async function load() {
+    if (settings === null) fill(state, loading("Loading the settings"));
+    try {
+      settings = (await get("/v1/settings")).settings ?? [];
+      draw();
+    } catch (refusal) {
+      settings = null;
+      list.set([]);
+      list.node.hidden = true;
+      fill(state, failed(refusal, "admin on *", "the settings", load));
+    }
+  }
+
+  list.node.hidden = true;
+  void load();
+  return { recovered: load };
+}
