@@ -192,6 +192,9 @@ function openPage() {
     if (link.id === `nav-${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  // Where the navigation is a row, it may be wider than the window.
+  const link = shell.links.find((one) => one.id === `nav-${name}`);
+  link.parentElement.scrollLeft = link.offsetLeft - link.parentElement.clientWidth / 2 + link.offsetWidth / 2;
   document.title = `${title} · ${visible(session.nodeName) || "Vaylix"}`;
   fill(main);
   current = { name };

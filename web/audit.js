@@ -41,7 +41,7 @@ export function audit(root) {
       { title: "Event", cell: (event) => h("strong", {}, visible(event.eventType)), text: (event) => event.eventType },
       { title: "User", cell: (event) => visible(event.user || "–"), kind: "break" },
       { title: "Status", cell: (event) => [badge(event.status ?? "", KINDS[event.status] ?? "plain"), event.errorCode && [" ", h("span", { class: "code" }, event.errorCode)]], text: (event) => `${event.status} ${event.errorCode}` },
-      { title: "From", kind: "mono", cell: (event) => visible(event.peer || "–") },
+      { title: "From", kind: "mono nowrap", cell: (event) => visible(event.peer || "–") },
       {
         title: "Details",
         kind: "break",

@@ -1,7 +1,7 @@
 // A small chart of the last minutes: lines over time, with a readout that follows pointer and arrow keys.
 
 import { h, setText, svg, uniqueId } from "./dom.js";
-import { clock, span } from "./format.js";
+import { clock } from "./format.js";
 
 const HEIGHT = 132;
 const TOP = 8;
@@ -98,7 +98,7 @@ export function chart({ title, series, format, binary = false, ceiling }) {
     });
     from.setAttribute("x", LEFT);
     from.setAttribute("y", HEIGHT - 4);
-    setText(from, `${span(window)} ago`);
+    setText(from, `${Math.round(window / 60_000)} min ago`);
     until.setAttribute("x", width - RIGHT);
     until.setAttribute("y", HEIGHT - 4);
     readOut();

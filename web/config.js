@@ -20,7 +20,7 @@ export function config(root) {
     caption: "Settings",
     key: (one) => one.name,
     columns: [
-      { title: "Setting", kind: "mono", cell: (one) => visible(one.name) },
+      { title: "Setting", kind: "mono nowrap", cell: (one) => visible(one.name) },
       { title: "Value", kind: "mono break", cell: (one) => (one.value ? visible(one.value) : h("span", { class: "muted" }, "not set")), text: (one) => one.value ?? "" },
       {
         title: "From",

@@ -63,7 +63,6 @@ const CHARTS = [
     format: bytes,
     binary: true,
   },
-  { title: "Connections", series: [{ name: "clients", of: (figure) => number(figure.connections ?? 0) }], format: whole },
 ];
 
 const REASONS = {
@@ -180,6 +179,7 @@ function nodeFacts(status) {
   const certificate = status.certificate;
   const verified = status.lastVerification;
   return [
+    ["Clients", `${whole(live.figures.at(-1)?.connections)} connections`],
     ["Release", `${status.version ?? "?"} (${(status.gitSha ?? "").slice(0, 12) || "unknown commit"})`],
     ["Log", `${bytes(wal.sizeBytes)} in ${whole(wal.segmentCount)} segments, sync policy ${wal.syncPolicy ?? "?"}`],
     ["Applied", `${whole(status.appliedIndex)} of ${whole(status.lastIndex)} entries, ${whole(status.committedIndex)} committed`],
