@@ -129,17 +129,16 @@ export function noAnswer(error) {
 }
 
 /** The headers of a request. */
-export function headersFor(method, more = {}) {
-  const headers = { accept: "application/json", ...more };
-  if (method !== "GET" && method !== "HEAD" && csrfToken !== "") headers["x-csrf-token"] = csrfToken;
-  return headers;
+export function headersFor(more = {}) {
+  // Empty or not, the header also keeps the browser from asking for a password in a window of its own.
+  return { accept: "application/json", "x-csrf-token": csrfToken, ...more };
 }
 
 async function send(method, url, { body, signal } = {}) {
   const reads = method === "GET";
   const timeout = reads ? AbortSignal.timeout(READ_TIMEOUT_MS) : undefined;
   const signals = [signal, timeout].filter(Boolean);
-  const headers = headersFor(method, body === undefined ? {} : { "content-type": "application/json" });
+  const headers = headersFor(body === undefined ? {} : { "content-type": "application/json" });
   try {
     return await fetch(url, {
       method,
@@ -192,7 +191,7 @@ export function upload(url, file, progress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("PUT", url);
-    for (const [name, value] of Object.entries(headersFor("PUT"))) request.setRequestHeader(name, value);
+    for (const [name, value] of Object.entries(headersFor())) request.setRequestHeader(name, value);
     request.setRequestHeader("content-type", "application/octet-stream");
     request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     request.onerror = () => reject(noAnswer(new Error("upload")));

@@ -88,7 +88,7 @@ function buildShell() {
         "div",
         { class: "side-foot" },
         pulse,
-        h("div", { class: "who" }, user, themeButton(), h("button", { type: "button", class: "link-button", id: "logout", onclick: leave }, "Log out")),
+        h("div", { class: "who" }, user, themeButton(), h("button", { type: "button", class: "link-button", id: "logout", hidden: !session.loggedIn, onclick: leave }, "Log out")),
       ),
     ),
     h("div", { class: "content" }, banners, main),
@@ -165,7 +165,7 @@ function drawShell() {
   const kind = live.state === "away" || stale ? "bad" : live.state === "open" ? (live.status?.ready === false ? "warn" : "good") : "plain";
   shell.pulse.className = `pulse ${kind}`;
   setText(shell.pulse.lastChild, stale ? `Silent; last heard ${relative(live.heardAt)}` : text);
-  setText(shell.node, visible(live.header?.nodeName || session.nodeName));
+  setText(shell.node, visible(session.nodeName));
   setText(shell.user, visible(session.user));
   const found = notices();
   const signature = JSON.stringify(found.map((one) => one.slice(0, 3)).concat([[live.leaderAdminAddress, location.hash]]));

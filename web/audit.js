@@ -9,6 +9,8 @@ import { listen } from "./stream.js";
 /** Rows that are kept on the page. */
 const ROWS_MAX = 500;
 const PAGE_SIZE = 200;
+/** Events that the live view begins with. */
+const LAST = 100;
 const RETRY_MS = 2000;
 
 const KINDS = { ok: "good", error: "bad", not_found: "plain" };
@@ -113,7 +115,7 @@ export function audit(root) {
     const run = async () => {
       while (!signal.aborted) {
         try {
-          await listen(query("/v1/audit/tail", filter()), { opened, event, signal });
+          await listen(query("/v1/audit/tail", { ...filter(), last: LAST }), { opened, event, signal });
         } catch (refusal) {
           if (signal.aborted || refusal.signedOut) return;
           if (!refusal.unreachable && refusal.code !== "SRV-005") {

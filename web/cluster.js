@@ -6,6 +6,7 @@ import { relative, visible, whole } from "./format.js";
 import { live, subscribe } from "./live.js";
 import { memberColumns, memberRows } from "./overview.js";
 import { badge, button, busy, card, confirm, dialog, elapsed, empty, facts, field, forbidden, loading, pageHead, problem, table, toast } from "./parts.js";
+import { session } from "./session.js";
 
 /** What a change does to the majority. */
 function planTable(plan) {
@@ -182,18 +183,18 @@ function transfer(member) {
   planned({
     title: member ? `Have ${visible(to)} lead?` : "Transfer leadership?",
     plan: () => post("/v1/cluster/leader", { to, validateOnly: true }),
-    explain: (answer) => h("p", {}, h("strong", {}, visible(answer.leader ?? to)), " will be asked to lead. Writes that come meanwhile wait for the change; it takes some ten milliseconds."),
+    explain: (answer) => h("p", {}, h("strong", {}, visible(answer.leader || to) || "The voter that is best prepared"), " will be asked to lead. Writes that come meanwhile wait for the change; it takes some ten milliseconds."),
     label: "Transfer",
     under: "Handing the office over",
     act: () => post("/v1/cluster/leader", { to, expectedConfigVersion: live.status?.configVersion }),
-    done: (answer) => `${visible(answer.leader ?? to)} leads now.`,
+    done: (answer) => `${visible(answer.leader || to)} leads now.`,
   });
 }
 
 function drain(draining) {
   const act = () => put("/v1/drain", { draining });
   const done = () => toast(draining ? "The node is drained" : "The node takes clients again");
-  const name = visible(live.header?.nodeName);
+  const name = visible(session.nodeName);
   confirm({
     title: draining ? `Drain ${name}?` : `End the draining of ${name}?`,
     text: draining
@@ -303,7 +304,7 @@ export function cluster(root) {
     fill(
       node,
       facts([
-        ["Name", visible(live.header?.nodeName ?? "")],
+        ["Name", visible(session.nodeName)],
         ["Clients", status.draining ? badge("left to others", "warn") : status.ready ? "served" : badge("not served", "bad")],
         ["Snapshot", relative(status.snapshot?.takenAtMs)],
       ]),

@@ -24,8 +24,8 @@ export function config(root) {
       { title: "Value", kind: "mono break", cell: (one) => (one.value ? visible(one.value) : h("span", { class: "muted" }, "not set")), text: (one) => one.value ?? "" },
       {
         title: "From",
-        cell: (one) => badge(source(one), KINDS[source(one)] ?? "plain"),
-        text: source,
+        cell: (one) => [badge(source(one), KINDS[source(one)] ?? "plain"), one.origin && h("div", { class: "hint mono" }, visible(one.origin))],
+        text: (one) => `${source(one)} ${one.origin ?? ""}`,
       },
       { title: "What it is", kind: "prose", cell: (one) => one.description ?? "" },
     ],
@@ -43,7 +43,7 @@ export function config(root) {
     const wanted = search.value.trim().toLowerCase();
     const rows = settings.filter((one) => {
       if (set.box.checked && source(one) === "default") return false;
-      return `${one.name} ${one.value ?? ""} ${one.description ?? ""}`.toLowerCase().includes(wanted);
+      return `${one.name} ${one.value ?? ""} ${one.description ?? ""} ${one.group ?? ""}`.toLowerCase().includes(wanted);
     });
     list.set(rows);
     list.node.hidden = rows.length === 0;

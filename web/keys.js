@@ -18,6 +18,7 @@ import {
   whole,
 } from "./format.js";
 import { busy, button, checkbox, choices, confirm, empty, facts, failed, field, formDialog, loading, pageHead, problem, table, toast } from "./parts.js";
+import { session } from "./session.js";
 
 const PAGE_SIZE = 100;
 /** A dump shows this much at first. */
@@ -137,8 +138,19 @@ export function keys(root, parameters) {
       nextToken = "";
       draw();
       fill(state, failed(refusal, "read, on a pattern that covers the prefix,", "these keys", () => loadPage()));
-      if (refusal.forbidden) state.append(h("p", { class: "hint" }, "If you may read some keys, give their prefix above."));
+      if (refusal.forbidden) state.append(readable());
     }
+  }
+
+  /** What this user may read, to begin with. */
+  function readable() {
+    const patterns = session.rights.filter((right) => right.permission === "read").map((right) => right.pattern);
+    if (patterns.length === 0) return h("p", { class: "hint" }, "You may read no keys.");
+    const link = (pattern) => {
+      const literal = /^([^*?]*)\*$/.exec(pattern);
+      return h("a", { class: "chip mono", href: hash(literal ? { prefix: literal[1] } : { glob: pattern }) }, visible(pattern));
+    };
+    return h("p", { class: "hint" }, "You may read ", patterns.map(link));
   }
 
   function draw() {

@@ -23,7 +23,6 @@ export const live = {
   /** Why it is away, or the user may not watch. */
   refusal: null,
   status: null,
-  header: null,
   leaderAdminAddress: "",
   heardAt: 0,
   /** Oldest first. */
@@ -73,7 +72,7 @@ export function stop() {
 /** Forgets what was told to somebody else. */
 export function forget() {
   stop();
-  Object.assign(live, { state: "connecting", status: null, header: null, figures: [], leaders: [], refusal: null });
+  Object.assign(live, { state: "connecting", status: null, figures: [], leaders: [], refusal: null });
 }
 
 document.addEventListener("visibilitychange", () => {
@@ -89,7 +88,6 @@ function event(name, data) {
     live.figures = data.figures ?? [];
   } else if (name === "status") {
     live.heardAt = Date.now();
-    live.header = data.header ?? live.header;
     live.status = data.status;
     live.leaderAdminAddress = data.leaderAdminAddress ?? "";
     noteLeader(data.status);

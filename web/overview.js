@@ -5,6 +5,7 @@ import { fill, h, setText, svg } from "./dom.js";
 import { bytes, clock, compact, enumName, micros, moment, relative, span, visible, whole } from "./format.js";
 import { live, subscribe } from "./live.js";
 import { badge, card, empty, facts, forbidden, loading, pageHead, table } from "./parts.js";
+import { session } from "./session.js";
 
 /** A member that has been silent for longer does not answer. */
 const SILENCE_MS_MAX = 2000;
@@ -78,7 +79,7 @@ export const reasonText = (reason) => REASONS[reason] ?? (reason ?? "").replaceA
 
 /** The members as this node knows them. */
 export function memberRows(status) {
-  return (status?.members ?? []).map((member) => ({ ...member, own: member.nodeId === live.header?.nodeId }));
+  return (status?.members ?? []).map((member) => ({ ...member, own: member.nodeId === session.nodeId }));
 }
 
 /** Whether a member answers, as far as this node can tell. */

@@ -10,8 +10,14 @@ const IN_USE_MS = 3_600_000;
 export const session = {
   /** The name of the user; null when nobody is logged in. */
   user: null,
+  /** Whether somebody has logged in; not so on a server without authentication, or with a client certificate. */
+  loggedIn: false,
   /** Permissions held on every key. */
   permissions: [],
+  /** What the user may do and by which roles: `permission`, `pattern`, `roles`. */
+  rights: [],
+  /** The node that answers. */
+  nodeId: "",
   nodeName: "",
   /** Why the last session is over, for the login page. */
   ended: null,
@@ -33,8 +39,11 @@ export const may = (permission) =>
 function take(answer) {
   session.user = answer.user ?? "";
   session.permissions = answer.permissions ?? [];
+  session.rights = answer.rights ?? [];
+  session.nodeId = answer.header?.nodeId ?? "";
   session.nodeName = answer.header?.nodeName ?? "";
   session.ended = null;
+  session.loggedIn = Boolean(answer.csrfToken);
   setCsrfToken(answer.csrfToken);
 }
 
@@ -73,6 +82,7 @@ export async function logout() {
 function end(refusal) {
   if (session.user === null) return;
   session.user = null;
+  session.loggedIn = false;
   session.permissions = [];
   session.ended = refusal;
   setCsrfToken("");
@@ -80,10 +90,9 @@ function end(refusal) {
 }
 
 async function renew() {
-  if (session.user === null || document.hidden || Date.now() - lastUse > IN_USE_MS) return;
+  if (!session.loggedIn || document.hidden || Date.now() - lastUse > IN_USE_MS) return;
   try {
-    const answer = await post("/v1/session/renew");
-    setCsrfToken(answer.csrfToken);
+    await post("/v1/session/renew");
   } catch (_refusal) {
     // Whoever is logged out by it hears of it; a node that is away is the business of the live view.
   }

@@ -22,7 +22,7 @@ export async function listen(url, { opened, event, signal }) {
   };
   try {
     const response = await fetch(url, {
-      headers: headersFor("GET", { accept: "text/event-stream" }),
+      headers: headersFor({ accept: "text/event-stream" }),
       signal: AbortSignal.any([signal, silence.signal]),
       redirect: "manual",
       credentials: "same-origin",

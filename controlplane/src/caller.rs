@@ -384,9 +384,14 @@ impl Caller {
         }
     }
 
+    /// Where the control plane of the leader is, if it has one and answers.
+    pub(crate) async fn leader_admin_address(&self) -> Option<String> {
+        self.door.leader_admin_address().await
+    }
+
     async fn with_leader(&self, fault: Fault) -> Fault {
         if fault.code() == Some(Code::FollowerWriteRejected) {
-            let address = self.door.leader_admin_address().await;
+            let address = self.leader_admin_address().await;
             return fault.at_leader(address);
         }
         fault

@@ -15,13 +15,16 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use vaylix_admin_proto::v1::{Figures, LiveStatus, NodeStatus, StreamEnd, TailEventsRequest};
+use vaylix_admin_proto::v1::{Figures, LiveStatus, NodeStatus, Role, StreamEnd, TailEventsRequest};
 
 use crate::caller::{Caller, Origin};
 use crate::caps::{EVENT_SILENCE_MAX, EVENT_STALL_MAX, EVENTS_AHEAD_MAX};
 use crate::fault::Fault;
 use crate::service::{audit, cluster};
 use crate::stage::Stage;
+
+/// A leader that did not say where its control plane is, is asked again after so many looks.
+const GUIDE_LOOKS: u32 = 10;
 
 /// What has been, and then the node and its figures each second.
 pub(crate) async fn status(stage: Stage, origin: Origin) -> Result<Response, Fault> {
@@ -40,8 +43,10 @@ async fn watch(stage: &Stage, caller: &mut Caller, first: NodeStatus, events: &E
     let mut changes = stage.changes();
     let mut figures = stage.live().figures();
     events.send("history", &stage.live().history()).await?;
+    let mut guide = Guide::default();
     let newest = *figures.borrow_and_update();
-    events.send("status", &told(first, newest)).await?;
+    let leader = guide.look(caller, &first).await;
+    events.send("status", &told(first, newest, leader)).await?;
     loop {
         tokio::select! {
             () = events.closed() => return Err(Ended::Gone),
@@ -53,7 +58,39 @@ async fn watch(stage: &Stage, caller: &mut Caller, first: NodeStatus, events: &E
         }
         let newest = *figures.borrow_and_update();
         caller.check_token()?;
-        events.send("status", &told(look(caller).await?, newest)).await?;
+        let status = look(caller).await?;
+        let leader = guide.look(caller, &status).await;
+        events.send("status", &told(status, newest, leader)).await?;
+    }
+}
+
+/// Knows where the control plane of the leader is, without asking it for each event.
+#[derive(Default)]
+struct Guide {
+    /// The leader that was asked last, and in which term.
+    asked: Option<(String, u64)>,
+    /// What it said; empty where it did not.
+    address: String,
+    /// Looks since then.
+    looks: u32,
+}
+
+impl Guide {
+    /// Where to go for changes; empty where this node takes them, and while it is not known.
+    async fn look(&mut self, caller: &Caller, status: &NodeStatus) -> String {
+        let leader = status.leader.as_ref().filter(|_| Role::Leader != status.role());
+        let Some(leader) = leader else {
+            *self = Self::default();
+            return String::new();
+        };
+        let leader = Some((leader.node_id.clone(), status.term));
+        self.looks += 1;
+        let again = self.address.is_empty() && self.looks >= GUIDE_LOOKS;
+        if self.asked != leader || again {
+            let address = caller.leader_admin_address().await.unwrap_or_default();
+            *self = Self { asked: leader, address, looks: 0 };
+        }
+        self.address.clone()
     }
 }
 
@@ -62,8 +99,8 @@ async fn look(caller: &mut Caller) -> Result<NodeStatus, Fault> {
     Ok(cluster::status(&cluster::overview(caller).await?))
 }
 
-fn told(status: NodeStatus, figures: Option<Figures>) -> LiveStatus {
-    LiveStatus { status: Some(status), figures }
+fn told(status: NodeStatus, figures: Option<Figures>, leader_admin_address: String) -> LiveStatus {
+    LiveStatus { status: Some(status), figures, leader_admin_address }
 }
 
 /// The events of the audit log as they come.
