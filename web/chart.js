@@ -94,7 +94,7 @@ export function chart({ title, series, format, binary = false, ceiling }) {
       }
       scale[at].setAttribute("x", LEFT - 6);
       scale[at].setAttribute("y", level + 4);
-      setText(scale[at], format(part * top));
+      setText(scale[at], most === 0 && part > 0 ? "" : format(part * top));
     });
     from.setAttribute("x", LEFT);
     from.setAttribute("y", HEIGHT - 4);
@@ -111,7 +111,8 @@ export function chart({ title, series, format, binary = false, ceiling }) {
       const value = point.values[at];
       if (value !== null) {
         const joined = before !== null && point.at - before <= GAP_MS;
-        path += `${joined ? "L" : "M"}${x(point.at).toFixed(1)} ${y(value).toFixed(1)}`;
+        // A point that stands alone is a dot.
+        path += `${joined ? "L" : "M"}${x(point.at).toFixed(1)} ${y(value).toFixed(1)}${joined ? "" : "h0"}`;
         before = point.at;
       }
     }

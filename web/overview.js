@@ -180,7 +180,7 @@ function nodeFacts(status) {
   const certificate = status.certificate;
   const verified = status.lastVerification;
   return [
-    ["Clients", `${whole(live.figures.at(-1)?.connections)} connections`],
+    ["Connections", `${whole(live.figures.at(-1)?.connections)} on the data plane`],
     ["Release", `${status.version ?? "?"} (${(status.gitSha ?? "").slice(0, 12) || "unknown commit"})`],
     ["Log", `${bytes(wal.sizeBytes)} in ${whole(wal.segmentCount)} segments, sync policy ${wal.syncPolicy ?? "?"}`],
     ["Applied", `${whole(status.appliedIndex)} of ${whole(status.lastIndex)} entries, ${whole(status.committedIndex)} committed`],
