@@ -35,6 +35,9 @@ static CTL_BUILT: OnceLock<PathBuf> = OnceLock::new();
 const LIBRARIES: &[&str] =
     &["proto", "engine", "consensus", "access", "tls", "dataplane", "proto/admin", "controlplane"];
 
+/// Files that are part of what is made of a crate.
+const EMBEDDED: (&str, &str) = ("controlplane", "web");
+
 /// What code is generated from.
 const DEFINITIONS: &[&str] = &["proto/vaylix", "proto/grpc"];
 
@@ -99,7 +102,9 @@ fn is_current(path: &Path, made_of: &[&str], folder: &str) -> bool {
     definitions
         && made_of.iter().chain([&folder]).all(|crate_folder| {
             let folder = workspace.join(crate_folder);
-            is_older(&folder.join("Cargo.toml"), built) && is_older(&folder.join("src"), built)
+            is_older(&folder.join("Cargo.toml"), built)
+                && is_older(&folder.join("src"), built)
+                && (*crate_folder != EMBEDDED.0 || is_older(&workspace.join(EMBEDDED.1), built))
         })
 }
 
