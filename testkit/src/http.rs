@@ -161,14 +161,32 @@ pub fn connect(server: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Everything until the other side closes; a reset after the answer is no failure.
+/// Everything until the answer says that it is over, or the other side closes; a reset after the answer is no failure.
 fn read(stream: &mut TcpStream) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match stream.read_to_end(&mut bytes) {
-        Ok(_) => Ok(bytes),
-        Err(error) if bytes.is_empty() => Err(error).context("no answer"),
-        Err(_reset) => Ok(bytes),
+    let mut part = vec![0; 64 * 1024];
+    loop {
+        match stream.read(&mut part) {
+            Ok(0) => return Ok(bytes),
+            Ok(read) => bytes.extend_from_slice(&part[..read]),
+            Err(error) if bytes.is_empty() => return Err(error).context("no answer"),
+            Err(_reset) => return Ok(bytes),
+        }
+        // Not everybody closes a connection that was asked to be closed.
+        if announced(&bytes).is_some_and(|length| bytes.len() >= length) {
+            return Ok(bytes);
+        }
     }
+}
+
+/// How long an answer is that tells the length of its body, head included.
+fn announced(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&bytes[..end]).ok()?;
+    let length = head.split("\r\n").filter_map(|line| line.split_once(':')).find_map(|(name, value)| {
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    })?;
+    Some(end + 4 + length)
 }
 
 /// Understands an answer.
