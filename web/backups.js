@@ -2,7 +2,7 @@
 
 import { get, path, post, query, remove, upload } from "./api.js";
 import { fill, h, setText } from "./dom.js";
-import { bytes, moment, relative, visible, whole } from "./format.js";
+import { bytes, many, moment, relative, visible, whole } from "./format.js";
 import { button, card, confirm, dialog, elapsed, empty, facts, field, formDialog, pagedList, pageHead, problem, table, toast } from "./parts.js";
 
 /** What a backup holds. */
@@ -93,7 +93,7 @@ export function backups(root) {
       inputs: [{ name: "name", label: "Name", control: h("input", { type: "text", id: "backup-name", value: `${stamp}.json`, required: true, autocomplete: "off", spellcheck: "false", autofocus: true }) }],
       act: ({ name }) => post("/v1/backups", { name }),
       done: (answer, { name }) => {
-        toast(`${name}: ${whole(answer.backup?.entryCount)} entries`);
+        toast(`${name}: ${many(answer.backup?.entryCount, "entry")}`);
         void shown.reload();
       },
     });
@@ -154,7 +154,7 @@ export function backups(root) {
       label: "Replace all keys",
       typed: row.name,
       act: () => post(path`/v1/backups/${row.name}/restore`),
-      done: (answer) => toast(`Restored: ${whole(answer.entryCount)} entries`),
+      done: (answer) => toast(`Restored: ${many(answer.entryCount, "entry")}`),
     });
   }
 

@@ -2,7 +2,7 @@
 
 import { path, post, put, query, remove } from "./api.js";
 import { fill, h, setText } from "./dom.js";
-import { relative, visible, whole } from "./format.js";
+import { many, relative, visible, whole } from "./format.js";
 import { live, subscribe } from "./live.js";
 import { memberColumns, memberRows } from "./overview.js";
 import { badge, button, busy, card, confirm, dialog, elapsed, empty, facts, field, forbidden, loading, pageHead, problem, table, toast } from "./parts.js";
@@ -47,7 +47,7 @@ function following(name) {
     const member = (live.status?.members ?? []).find((one) => one.name === name);
     if (member === undefined) setText(line, "It is not a member yet.");
     else if (member.voter) setText(line, "It is a member with a vote.");
-    else setText(line, member.lagEntries === undefined ? "It is catching up." : `It is catching up: ${whole(member.lagEntries)} entries behind.`);
+    else setText(line, member.lagEntries === undefined ? "It is catching up." : `It is catching up: ${many(member.lagEntries, "entry")} behind.`);
   };
   const unsubscribe = subscribe(draw);
   draw();

@@ -6,6 +6,9 @@ const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, notatio
 /** A whole number with separators: 12,345. Takes the strings that 64-bit numbers are in JSON. */
 export const whole = (number) => grouped.format(Number(number ?? 0));
 
+/** So many of something: 1 key, 2 keys. */
+export const many = (number, noun) => `${whole(number)} ${Number(number ?? 0) === 1 ? noun : noun.endsWith("y") && !noun.endsWith("ey") ? `${noun.slice(0, -1)}ies` : `${noun}s`}`;
+
 /** A number in few characters: 12.3K. */
 export const compact = (number) => {
   const value = Number(number ?? 0);

@@ -8,6 +8,7 @@ import {
   fromBase64,
   fromHex,
   hexDump,
+  many,
   moment,
   parseSpan,
   prettyJson,
@@ -168,7 +169,7 @@ export function keys(root, parameters) {
             : empty("No keys yet", "Write the first one with New key."),
     );
     const first = (tokens.length - 1) * PAGE_SIZE;
-    setText(count, rows.length === 0 ? "" : tokens.length === 1 && nextToken === "" ? `${whole(rows.length)} keys` : `Page ${whole(tokens.length)}, ${whole(rows.length)} keys`);
+    setText(count, rows.length === 0 ? "" : tokens.length === 1 && nextToken === "" ? many(rows.length, "key") : `Page ${whole(tokens.length)}, ${many(rows.length, "key")}`);
     pager.hidden = tokens.length === 1 && nextToken === "" && rows.length === 0;
     back.disabled = first === 0;
     next.disabled = nextToken === "";
@@ -185,7 +186,7 @@ export function keys(root, parameters) {
       const group = row.key.slice(0, shown.prefix.length + cut + 1);
       counts.set(group, (counts.get(group) ?? 0) + 1);
     }
-    const found = [...counts].filter(([, many]) => many > 1).slice(0, 12);
+    const found = [...counts].filter(([, shared]) => shared > 1).slice(0, 12);
     const parents = [];
     if (shown.prefix !== "") {
       parents.push(h("a", { class: "chip", href: hash({ glob: shown.glob }) }, "all keys"));
@@ -200,8 +201,8 @@ export function keys(root, parameters) {
       groups,
       parents,
       found.length > 1 || (found.length === 1 && found[0][1] < rows.length)
-        ? found.map(([group, many]) =>
-            h("a", { class: "chip mono", href: hash({ prefix: group, glob: shown.glob }) }, visible(group), " ", h("span", { class: "muted" }, nextToken === "" && tokens.length === 1 ? whole(many) : `${whole(many)}+`)),
+        ? found.map(([group, shared]) =>
+            h("a", { class: "chip mono", href: hash({ prefix: group, glob: shown.glob }) }, visible(group), " ", h("span", { class: "muted" }, nextToken === "" && tokens.length === 1 ? whole(shared) : `${whole(shared)}+`)),
           )
         : null,
     );

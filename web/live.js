@@ -79,7 +79,7 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) return start();
   if (running === null) return;
   stop();
-  live.state = "resting";
+  became("resting");
 });
 
 function event(name, data) {

@@ -2,7 +2,7 @@
 
 import { chart } from "./chart.js";
 import { fill, h, setText, svg } from "./dom.js";
-import { bytes, clock, compact, enumName, micros, moment, relative, span, visible, whole } from "./format.js";
+import { bytes, clock, compact, enumName, many, micros, moment, relative, span, visible, whole } from "./format.js";
 import { live, subscribe } from "./live.js";
 import { badge, card, empty, facts, forbidden, loading, pageHead, table } from "./parts.js";
 import { session } from "./session.js";
@@ -69,7 +69,7 @@ const CHARTS = [
 const REASONS = {
   awaiting_leader: "no leader is known: a majority of the voters has to answer",
   election_in_progress: "a leader is being elected",
-  replication_stale: "its state is too far behind",
+  replication_stale: "it has heard nothing from a leader for too long, or is too far behind",
   disk_failing: "its disk fails",
   disk_full: "its disk is full",
 };
@@ -121,8 +121,8 @@ export const memberColumns = [
     title: "Lag",
     kind: "number",
     cell: (member) => {
-      if (member.lagEntries !== undefined) return `${whole(member.lagEntries)} entries`;
-      return member.leader ? "–" : member.own ? `${whole(Number(live.status.lastIndex ?? 0) - Number(live.status.appliedIndex ?? 0))} entries` : "–";
+      if (member.lagEntries !== undefined) return many(member.lagEntries, "entry");
+      return member.leader ? "–" : member.own ? many(Number(live.status.lastIndex ?? 0) - Number(live.status.appliedIndex ?? 0), "entry") : "–";
     },
   },
   { title: "Address", kind: "mono", cell: (member) => visible(member.address) },
@@ -182,7 +182,7 @@ function nodeFacts(status) {
   return [
     ["Connections", `${whole(live.figures.at(-1)?.connections)} on the data plane`],
     ["Release", `${status.version ?? "?"} (${(status.gitSha ?? "").slice(0, 12) || "unknown commit"})`],
-    ["Log", `${bytes(wal.sizeBytes)} in ${whole(wal.segmentCount)} segments, sync policy ${wal.syncPolicy ?? "?"}`],
+    ["Log", `${bytes(wal.sizeBytes)} in ${many(wal.segmentCount, "segment")}, sync policy ${wal.syncPolicy ?? "?"}`],
     ["Applied", `${whole(status.appliedIndex)} of ${whole(status.lastIndex)} entries, ${whole(status.committedIndex)} committed`],
     [
       "Snapshot",
@@ -192,13 +192,13 @@ function nodeFacts(status) {
     ],
     Number(snapshot.failedCount ?? 0) > 0 && ["Failed snapshots", whole(snapshot.failedCount)],
     ["Storage key", `${span(Number(key.ageSeconds ?? 0) * 1000)} old${key.wrapped ? ", wrapped" : ""}`],
-    certificate && ["Certificate", `${visible(certificate.subject)}, ${whole(certificate.daysRemaining)} days left`],
+    certificate && ["Certificate", `${visible(certificate.subject)}, ${many(certificate.daysRemaining, "day")} left`],
     ["Last backup", relative(status.lastBackupAtMs)],
     [
       "Last verification",
       verified === undefined
         ? "none since the start"
-        : `${relative(verified.endedAtMs)}, ${Number(verified.findingCount ?? 0) === 0 ? "nothing found" : `${whole(verified.findingCount)} findings`}`,
+        : `${relative(verified.endedAtMs)}, ${Number(verified.findingCount ?? 0) === 0 ? "nothing found" : many(verified.findingCount, "finding")}`,
     ],
   ];
 }

@@ -242,12 +242,14 @@ impl Browser {
         wait::until(&format!("{name} is downloaded"), || path.is_file().then(|| path.clone()))
     }
 
-    /// Opens another tab in front of this one, and goes on with this one.
-    pub(crate) fn cover(&self) {
-        let own = self.call("GET", "/window", None).unwrap();
-        let new = self.call("POST", "/window/new", Some(&json!({ "type": "tab" }))).unwrap();
-        self.call("POST", "/window", Some(&json!({ "handle": new["handle"] }))).unwrap();
-        self.call("POST", "/window", Some(&json!({ "handle": own }))).unwrap();
+    /// Puts the window where nobody sees it.
+    pub(crate) fn minimize(&self) {
+        self.call("POST", "/window/minimize", Some(&json!({}))).unwrap();
+    }
+
+    /// Brings it back.
+    pub(crate) fn restore(&self) {
+        self.call("POST", "/window/rect", Some(&json!({ "width": 1360, "height": 900 }))).unwrap();
     }
 
     /// Writes a picture of the page, all of its height, to `console/NAME.png` in Cargo's target directory.

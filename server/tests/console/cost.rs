@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use vaylix_testkit::Server;
 
-use crate::browser::{Browser, Look};
+use crate::browser::Browser;
 use crate::{ADMIN, log_in, turn};
 
 /// All that is loaded, in bytes.
@@ -113,9 +113,10 @@ fn a_page_that_nobody_sees_rests() {
     let browser = Browser::start();
     browser.open(&format!("http://{}/", server.admin_address().unwrap()));
     log_in(&browser, ADMIN);
-    browser.looks(Look::LIGHT);
     browser.await_text("#pulse", "Live");
-    browser.cover();
+    browser.minimize();
     browser.until("the page is hidden", "document.hidden");
     browser.await_text("#pulse", "Resting");
+    browser.restore();
+    browser.await_text("#pulse", "Live");
 }

@@ -26,7 +26,7 @@ fn the_page_of_a_follower_goes_on_when_the_leader_dies() {
     // Without a majority it says so, and that the leader is gone.
     let other = 3 - scene.leader - follower;
     scene.cluster.kill(other).unwrap();
-    scene.browser.await_element("[data-notice=no-quorum], [data-notice=not-ready]");
+    scene.browser.await_element("[data-notice=no-quorum]");
     scene.browser.keep("no quorum");
     scene.cluster.start_node(other).unwrap();
     scene.cluster.await_leader(PATIENCE).unwrap();

@@ -41,7 +41,7 @@ fn an_edit_meets_another_one() {
     let browser = &scene.browser;
     scene.set("app:limits", b"{\"perMinute\":600,\n\"burst\":10}");
     browser.route("#/keys?prefix=app%3A");
-    browser.await_text("#keys-count", "1 keys");
+    browser.await_text("#keys-count", "1 key");
     browser.click("main .key-link");
     browser.await_text("#key-version", "1");
     browser.await_text("#key-value", "\"perMinute\": 600");
@@ -242,7 +242,7 @@ fn a_backup_is_taken_away_brought_back_and_restored() {
     assert_eq!(scene.get("kept").unwrap(), b"after");
     browser.type_into("dialog input", "again.json");
     browser.click("dialog button.danger");
-    browser.await_text("#toast", "Restored: 1 entries");
+    browser.await_text("#toast", "Restored: 1 entry");
     assert_eq!((scene.get("kept").unwrap(), scene.get("new")), (b"before".to_vec(), None));
     // A name that leaves the directory is refused with its code and what to do.
     browser.click("#backup-new");
@@ -264,7 +264,7 @@ fn whoever_may_little_is_told_so() {
     // Keys are what may be of use; without a prefix they are not for this user.
     browser.await_element("main [data-code='SRV-017']");
     browser.click("main .chip");
-    browser.await_text("#keys-count", "1 keys");
+    browser.await_text("#keys-count", "1 key");
     browser.click("main .key-link");
     browser.await_text("#key-value", "on");
     browser.click("#key-edit");
