@@ -11,7 +11,7 @@ import { keys } from "./keys.js";
 import * as liveView from "./live.js";
 import { live, STALE_MS } from "./live.js";
 import { loginPage } from "./login.js";
-import { overview, reasonText } from "./overview.js";
+import { isLeaderless, overview, reasonText } from "./overview.js";
 import { button, closeDialogs, consoleAt, problem, toast } from "./parts.js";
 import { load, logout, may, onSession, session } from "./session.js";
 
@@ -126,9 +126,9 @@ function notices() {
   }
   if (status === null || live.state === "forbidden") return found;
   if (!status.ready) {
-    const quorum = status.reason === "awaiting_leader" || status.reason === "election_in_progress";
+    const quorum = isLeaderless(status);
     const text = quorum
-      ? `No quorum: ${reasonText(status.reason)}. Nothing can be read or changed until then; nothing that was acknowledged is lost.`
+      ? `No leader: ${reasonText(status.reason)}. A majority of the voters is missing, or this node is cut off from it. Until that is over nothing can be changed here; nothing that was acknowledged is lost.`
       : `This node serves no clients: ${reasonText(status.reason)}.`;
     found.push(["bad", quorum ? "no-quorum" : "not-ready", text]);
   }

@@ -67,12 +67,16 @@ const CHARTS = [
 ];
 
 const REASONS = {
-  awaiting_leader: "no leader is known: a majority of the voters has to answer",
+  awaiting_leader: "no leader is known",
   election_in_progress: "a leader is being elected",
-  replication_stale: "it has heard nothing from a leader for too long, or is too far behind",
+  replication_stale: "it has heard nothing from the leader for too long",
   disk_failing: "its disk fails",
   disk_full: "its disk is full",
 };
+
+/** What a node tells that knows of no leader, or of none that answers. */
+export const isLeaderless = (status) =>
+  !status.ready && ["awaiting_leader", "election_in_progress", "replication_stale"].includes(status.reason);
 
 /** What keeps the node from serving, for people. */
 export const reasonText = (reason) => REASONS[reason] ?? (reason ?? "").replaceAll("_", " ");
@@ -247,7 +251,7 @@ export function overview(root) {
     }
     show("content", content);
     setText(tiles.leader.value, status.leader ? visible(status.leader.name) : "none");
-    setText(tiles.leader.more, status.role === "ROLE_LEADER" ? "this node" : status.leader ? visible(status.leader.address ?? "") : reasonText(status.reason));
+    setText(tiles.leader.more, isLeaderless(status) ? reasonText(status.reason) : status.role === "ROLE_LEADER" ? "this node" : status.leader ? visible(status.leader.address ?? "") : reasonText(status.reason));
     setText(tiles.term.value, whole(status.term));
     const change = live.leaders.at(-1);
     setText(tiles.term.more, change ? `since ${clock(change.atMs)}` : "");
