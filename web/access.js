@@ -302,6 +302,7 @@ function rights(body, _actions, wanted) {
   const answer = h("div", { class: "stack" });
   const form = h("form", { class: "toolbar", onsubmit: submit }, field("User", user), field("Permission", permission), field("Key", key, "Empty: only what is held"), ask, known);
   fill(body, card("What may a user do?", form, answer));
+  let turn = 0;
 
   function submit(event) {
     event.preventDefault();
@@ -309,11 +310,13 @@ function rights(body, _actions, wanted) {
   }
 
   async function show() {
-    const name = user.value;
+    const [name, asked, on] = [user.value, permission.value, key.value];
+    turn += 1;
+    const own = turn;
     fill(answer, loading("Asking"));
     try {
-      const parameters = key.value === "" ? {} : { permission: permission.value, key: key.value };
-      const found = await get(query(path`/v1/users/${name}/rights`, parameters));
+      const found = await get(query(path`/v1/users/${name}/rights`, on === "" ? {} : { permission: asked, key: on }));
+      if (own !== turn) return;
       const held = found.rights ?? [];
       const list = table({
         caption: `Rights of ${visible(name)}`,
@@ -327,18 +330,18 @@ function rights(body, _actions, wanted) {
       list.set(held);
       fill(
         answer,
-        key.value !== "" &&
+        on !== "" &&
           h(
             "p",
             { class: `outcome ${found.allowed ? "good" : "bad"}`, id: "rights-verdict", role: "status" },
-            `${visible(name)} ${found.allowed ? "may" : "may not"} ${permission.value} `,
-            h("span", { class: "mono" }, visible(key.value)),
+            `${visible(name)} ${found.allowed ? "may" : "may not"} ${asked} `,
+            h("span", { class: "mono" }, visible(on)),
           ),
         held.length > 0 ? list.node : empty(`${visible(name)} may do nothing`, "Grant it a role."),
         held.some((right) => right.permission === "admin" && right.pattern === "*") && h("p", { class: "hint" }, "admin on * is everything, on every key."),
       );
     } catch (refusal) {
-      fill(answer, failed(refusal, "user_admin on *", "what others may do", show));
+      if (own === turn) fill(answer, failed(refusal, "user_admin on *", "what others may do", show));
     }
   }
 

@@ -34,7 +34,11 @@ const drafts = new Map();
 
 const hash = (parameters) => query("#/keys", parameters);
 
-const expiryText = (expiresAtMs) => (Number(expiresAtMs ?? 0) === 0 ? "never" : relative(expiresAtMs));
+/** When a key of the list expires; the list is as old as its last load. */
+function expiryText(expiresAtMs) {
+  if (Number(expiresAtMs ?? 0) === 0) return "never";
+  return Number(expiresAtMs) <= Date.now() ? "expired" : relative(expiresAtMs);
+}
 
 /** The bytes that somebody has typed, or null. */
 const typedBytes = (mode, text) => (mode === "hex" ? fromHex(text) : new TextEncoder().encode(text));
@@ -90,7 +94,7 @@ export function keys(root, parameters) {
       },
       { title: "Version", kind: "number", cell: (row) => whole(row.version) },
       { title: "Size", kind: "number", cell: (row) => bytes(row.sizeBytes) },
-      { title: "Expires", cell: (row) => expiryText(row.expiresAtMs) },
+      { title: "Expires", kind: "nowrap", cell: (row) => expiryText(row.expiresAtMs) },
     ],
     rowAttributes: (row) => ({ "aria-current": row.key === selected ? "true" : null }),
   });
@@ -343,7 +347,7 @@ function keyPanel(root, key, { close, changed }) {
       }
       return fill(shown, value(view === "json" ? json : text));
     };
-    const value = (content) => h("pre", { class: "value", id: "key-value", tabindex: "0", "aria-label": "Value" }, content);
+    const value = (content) => h("pre", { class: view === "hex" ? "value dump" : "value", id: "key-value", tabindex: "0", "aria-label": "Value" }, content);
     fill(
       body,
       facts([

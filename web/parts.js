@@ -254,7 +254,10 @@ export function dialog(title, build) {
     state.closed?.();
     if (before instanceof HTMLElement && before.isConnected) before.focus();
   });
-  const show = (...nodes) => fill(content, ...nodes);
+  const show = (...nodes) => {
+    fill(content, ...nodes);
+    if (node.open) (content.querySelector("[autofocus]") ?? content.querySelector(".button") ?? closer).focus();
+  };
   document.body.append(node);
   build({ close, show, state });
   node.showModal();
