@@ -121,7 +121,9 @@ function notices() {
   const found = [];
   const { status } = live;
   if (live.state === "away") {
-    found.push(["bad", "away", `This node does not answer. The page tries again by itself; what it shows is from before.`]);
+    found.push(["bad", "away", live.refusal?.unreachable === false
+        ? `This node refuses to be watched (${live.refusal.code}, ${live.refusal.title}). The page tries again by itself; what it shows is from before.`
+        : "This node does not answer. The page tries again by itself; what it shows is from before."]);
     return found;
   }
   if (status === null || live.state === "forbidden") return found;

@@ -19,7 +19,7 @@ const PAINT_MS_MAX: f64 = 200.0;
 const IDLE_MAX: f64 = 0.01;
 
 /// For how long that is measured.
-const IDLE_WINDOW: Duration = Duration::from_secs(20);
+const IDLE_WINDOW: Duration = Duration::from_secs(10);
 
 #[test]
 #[ignore = "needs chromium: tests/slow runs it"]

@@ -2,6 +2,7 @@
 //! `tests/slow` runs it. What the pages look like is left in `console/` of Cargo's target directory, in light, dark and narrow.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the figures are for whoever runs it")]
 
 mod browser;
 mod cost;
