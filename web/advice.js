@@ -9,7 +9,7 @@ const BY_CODE = {
   "SRV-008": "Check the name and the password. A few failures in a row lock the name for this address for a while.",
   "SRV-012": "Wait a moment, then try again.",
   "SRV-013": "Make the key, the value or the file smaller, or raise the limit in the settings of the node.",
-  "SRV-016": "The node does not offer this, or not in this way. Compare its version and its settings.",
+  "SRV-016": "The node does not offer this, or not as it was started: users and roles need authentication to be on.",
   "SRV-017": "Ask an administrator for a role with the permission, or log in as somebody who has it.",
   "SRV-019": "Choose another name, or change the user that is there.",
   "SRV-020": "The list may be out of date: load it again.",

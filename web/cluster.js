@@ -290,7 +290,7 @@ export function cluster(root) {
       whole_,
       facts([
         ["Leader", status.leader ? visible(status.leader.name) : badge("none", "bad")],
-        ["May be lost", `${whole(status.failureTolerance)} of ${whole(status.voterCount)} voters`],
+        ["May be lost", `${whole(status.failureTolerance)} of ${many(status.voterCount, "voter")}`],
         ["Membership", `version ${whole(status.configVersion)}`],
         ["Maintenance mode", status.maintenanceMode ? badge("on", "warn") : "off"],
       ]),

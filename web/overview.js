@@ -256,7 +256,7 @@ export function overview(root) {
     const change = live.leaders.at(-1);
     setText(tiles.term.more, change ? `since ${clock(change.atMs)}` : "");
     setText(tiles.quorum.value, whole(status.failureTolerance));
-    setText(tiles.quorum.more, `of ${whole(status.voterCount)} voters, ${whole(status.quorumSize)} are a majority`);
+    setText(tiles.quorum.more, `of ${many(status.voterCount, "voter")}; a majority is ${whole(status.quorumSize)}`);
     const last = live.figures.at(-1);
     setText(tiles.disk.value, last?.diskFreeBytes === undefined ? "–" : bytes(last.diskFreeBytes));
     setText(tiles.disk.more, last?.diskTotalBytes === undefined ? "" : `of ${bytes(last.diskTotalBytes)}`);
