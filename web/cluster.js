@@ -254,11 +254,12 @@ export function cluster(root) {
       {
         title: "Actions",
         kind: "actions",
-        cell: (member) => [
+        // A node that is alone has nobody to leave.
+        cell: (member) => live.status.clustered && [
           member.voter && !member.leader && button("Have it lead", () => transfer(member), { kind: "quiet", "aria-label": `Have ${visible(member.name)} lead` }),
           button("Remove", () => removeMember(member), { kind: "danger-quiet", "aria-label": `Remove ${visible(member.name)}` }),
         ],
-        text: (member) => `${member.nodeId} ${member.name} ${member.voter} ${member.leader}`,
+        text: (member) => `${live.status.clustered} ${member.nodeId} ${member.name} ${member.voter} ${member.leader}`,
       },
     ],
   });

@@ -255,7 +255,7 @@ export function overview(root) {
     setText(tiles.term.value, whole(status.term));
     const change = live.leaders.at(-1);
     setText(tiles.term.more, change ? `since ${clock(change.atMs)}` : "");
-    setText(tiles.quorum.value, whole(status.failureTolerance));
+    setText(tiles.quorum.value, isLeaderless(status) ? "–" : whole(status.failureTolerance));
     setText(tiles.quorum.more, `of ${many(status.voterCount, "voter")}; a majority is ${whole(status.quorumSize)}`);
     const last = live.figures.at(-1);
     setText(tiles.disk.value, last?.diskFreeBytes === undefined ? "–" : bytes(last.diskFreeBytes));
