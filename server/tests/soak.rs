@@ -33,7 +33,7 @@ const SNAPSHOT_LOG_BYTES: u64 = 16 * MIB;
 /// Then the retained segments, the active one, a spare one, and one more because records are let go by whole segments.
 const LOG_BYTES_MAX: u64 = 2 * SNAPSHOT_LOG_BYTES + (SEGMENTS_RETAINED + 3) * SEGMENT_BYTES;
 /// The newest records that the log keeps in memory (`wal::Config::tail_bytes_max`).
-const LOG_TAIL_BYTES: u64 = 32 * MIB;
+const LOG_TAIL_BYTES: u64 = 16 * MIB;
 /// What the writers' logins take at first: 19 MiB for each password, which the threads that hashed them keep for a while.
 const LOGIN_BYTES: u64 = 64 * MIB;
 /// Twice the live data, twice the tail of the log, since memory comes in blocks of its own sizes, the logins, and

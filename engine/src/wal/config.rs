@@ -64,7 +64,7 @@ impl Default for Config {
             initial_size_bytes: 4 << 20,
             prezero: true,
             reserve_bytes: 1 << 20,
-            tail_bytes_max: 32 << 20,
+            tail_bytes_max: 16 << 20,
             on_fatal: Arc::new(|_| std::process::abort()),
         }
     }
