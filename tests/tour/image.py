@@ -95,18 +95,20 @@ def documented():
 
 def the_documented_example_works_as_written():
     lines, answers = documented(), []
-    with volume("vaylix-data"):
+    # So the command in front of the engine's calls what the example calls `example` and `vaylix-data`.
+    project = os.environ["COMPOSE_PROJECT_NAME"]
+    with volume(f"{project}-vaylix-data"):
         try:
             for line in lines:
                 if line.startswith("$ docker run"):
                     run(line[2:])
-                    ready("vaylix")
+                    ready(f"{project}-example")
                 elif line.startswith("$ "):
                     answers.append([run(line[2:])])
                 else:
                     answers[-1].append(line)
         finally:
-            docker("rm", "--force", "--volumes", "vaylix", check=False)
+            docker("rm", "--force", "--volumes", f"{project}-example", check=False)
     expect("commands", len(answers), 2)
     for given, wanted in answers:
         expect("answer", given, wanted)

@@ -44,24 +44,29 @@ def main():
     client = subprocess.Popen(["docker", "compose", "exec", WITNESS, "vaylix-client"], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
 
-    def ask(command):
-        client.stdin.write(command + "\n")
-        client.stdin.flush()
+    def answer():
+        """The next one, which is empty when the client has ended."""
         while (line := client.stdout.readline()).startswith("[INFO]"):
             pass
         return line.strip()
 
-    # The answer to the login, if it shows one, comes before.
-    while (answer := ask("ping here")) != "here":
-        if not answer:
+    def ask(command):
+        client.stdin.write(command + "\n")
+        client.stdin.flush()
+        return answer()
+
+    # The answer to the login comes before.
+    found = ask("ping here")
+    while found != "here":
+        if not found:
             raise SystemExit("the client ended")
+        found = answer()
     acknowledged, stopping, begun, end, number = [], None, time.monotonic(), None, 0
     while end is None or time.monotonic() < end:
         number += 1
-        if ask(f"set stop:{number} {number}") == "OK":
-            acknowledged.append((time.monotonic(), number))
-        else:
-            raise SystemExit(f"write {number} was not acknowledged")
+        if (answered := ask(f"set stop:{number} {number}")) != "OK":
+            raise SystemExit(f"write {number} was not acknowledged: {answered}")
+        acknowledged.append((time.monotonic(), number))
         if stopping is None and time.monotonic() - begun > BEFORE_SECONDS:
             stopping = subprocess.Popen(["docker", "compose", "stop", VICTIM], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)

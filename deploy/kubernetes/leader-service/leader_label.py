@@ -1,4 +1,4 @@
-"""Keeps the label `vaylix.com/role` of this pod as its node says: `leader` while it leads, none otherwise.
+"""Keeps the label `vaylix-role` of this pod as its node says: `leader` while it leads, none otherwise.
 
 A label and no readiness gate: a follower has to stay ready, or neither rolling updates nor disruption budgets would know which
 nodes can be done without. Nothing wrong can come of a label that is late, because a node that does not lead refuses writes.
@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 
-LABEL = "vaylix.com/role"
+LABEL = "vaylix-role"
 INTERVAL_SECONDS = 0.5
 TIMEOUT_SECONDS = 2
 # Said anew from time to time, should somebody else have changed it.
