@@ -8,9 +8,13 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
 
 PATIENCE_SECONDS = 60
 IMAGE = os.environ["VAYLIX_IMAGE"]
@@ -240,6 +244,80 @@ def nodes_speak_tls_with_the_certificates_that_are_made():
         compose("down", "-v")
 
 
+@contextlib.contextmanager
+def image_of(program, *arguments):
+    """An image of a program of this machine, in the place of its makers', which cannot be fetched everywhere."""
+    path = shutil.which(program)
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        libraries = re.findall(r"(/\S+) \(0x", subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout)
+        for file in [path, *libraries]:
+            target = root / pathlib.Path(file).relative_to("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+        (root / "tmp").mkdir()
+        name = f"{IMAGE}-{program}"
+        tar = subprocess.Popen(["tar", "--directory", folder, "--create", "."], stdout=subprocess.PIPE)
+        change = f"ENTRYPOINT {json.dumps([path, *arguments])}"
+        subprocess.run([DOCKER, "import", "--change", change, "-", name], stdin=tar.stdout, stdout=subprocess.DEVNULL, check=True)
+        if tar.wait() != 0:
+            raise SystemExit(f"no image of {program}")
+    try:
+        yield name
+    finally:
+        docker("image", "rm", "--force", name)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def the_profiles_balance_and_watch():
+    missing = [name for name in ("haproxy", "prometheus") if not shutil.which(name)]
+    if missing:
+        print(f"   NOT TESTED: the profiles lb and observability, without {' and '.join(missing)} on this machine")
+        return
+    watched = free_port()
+    with image_of("haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg") as haproxy, image_of(
+            "prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/tmp/prometheus") as prometheus:
+        settings = {**os.environ, "HAPROXY_IMAGE": haproxy, "PROMETHEUS_IMAGE": prometheus, "VAYLIX_PROMETHEUS_PORT": str(watched),
+                    "VAYLIX_WRITES_PORT": str(free_port()), "VAYLIX_READS_PORT": str(free_port())}
+
+        def compose(*words, check=True):
+            done = subprocess.run(["docker", "compose", "--profile", "lb", "--profile", "observability", *words], capture_output=True,
+                                  text=True, check=False, cwd=ROOT, stdin=subprocess.DEVNULL, env=settings)
+            if check and done.returncode != 0:
+                raise SystemExit(f"docker compose {' '.join(words)}: {done.stderr}")
+            return done
+
+        def asked(port, *command):
+            """A client in the network of the containers, which knows the balancer alone."""
+            ask = ["exec", "n2", "vaylix-client", "--url", f"vaylix://haproxy:{port}", "--exit-on-error", "--", *command]
+            done = compose(*ask, check=False)
+            return done.stdout.strip() if done.returncode == 0 else None
+
+        def healthy():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{watched}/api/v1/targets", timeout=2) as answer:
+                    targets = json.load(answer)["data"]["activeTargets"]
+            except OSError:
+                return False
+            return sorted(one["labels"]["instance"] for one in targets if one["health"] == "up") == ["n1:9176", "n2:9176", "n3:9176"]
+
+        try:
+            compose("up", "-d")
+            until("a write reaches the leader", lambda: asked(9173, "set", "a", "1") == "OK")
+            compose("kill", "n1")
+            until("a write reaches the next leader", lambda: asked(9173, "set", "a", "2") == "OK")
+            until("reads are balanced", lambda: asked(9175, "get", "a") == "2")
+            compose("start", "n1")
+            until("all nodes are scraped", healthy)
+        finally:
+            compose("down", "-v")
+
+
 def main():
     for check in CHECKS:
         begun = time.monotonic()
@@ -258,6 +336,7 @@ CHECKS = [
     labels_and_settings_are_those_of_the_release,
     a_cold_start_is_ready_soon,
     nodes_speak_tls_with_the_certificates_that_are_made,
+    the_profiles_balance_and_watch,
 ]
 
 if __name__ == "__main__":
