@@ -21,7 +21,7 @@ WORKDIR /src
 COPY . .
 RUN find . -type f ! -name 'Cargo.*' ! -path '*/src/main.rs' ! -path '*/src/lib.rs' ! -name build.rs -delete \
  && find . -type d -empty -delete \
- && find . -name '*.rs' -exec sh -c 'for file; do echo "fn main() {}" > "$file"; done' sh {} +
+ && find . -name '*.rs' -exec sh -c 'for file; do echo "fn main() { }" > "$file"; done' sh {} +
 
 # The dependencies, and a list of them for each program (a software bill of materials in the format CycloneDX).
 FROM ${BUILDER_IMAGE} AS dependencies
