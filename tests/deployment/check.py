@@ -1,4 +1,4 @@
-"""Checks the unit, the settings file and the manifests of deploy/.
+"""Checks the unit, the settings file and the manifests of deploy/, and that the compose file and the tour on processes agree.
 
 The unit by systemd itself; the settings file by the server; the manifests against the schemas of Kubernetes, also with each overlay merged
 into them, and against the server: every variable that they set is one of its own, every port and probe is there. The program beside the
@@ -9,6 +9,7 @@ usage: check.py VAYLIX_BINARY
 
 import copy
 import http.server
+import importlib.machinery
 import json
 import os
 import pathlib
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 
 import kubernetes_validate
 import yaml
@@ -137,6 +139,24 @@ def the_manifests_are_those_of_kubernetes(_binary):
     raise SystemExit("the schemas let everything pass")
 
 
+def the_tour_on_processes_has_the_settings_of_the_compose_file(_binary):
+    """Only where files are differs, and what the image sets for all containers."""
+    os.environ |= {"TOUR_STATE": "/state", "TOUR_PROGRAMS": "/programs"}
+    path = str(ROOT / "tests/tour/processes/docker")
+    stand_in = types.ModuleType("stand_in")
+    importlib.machinery.SourceFileLoader("stand_in", path).exec_module(stand_in)
+    services, = (document["services"] for document in documents(ROOT / "docker-compose.yml"))
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    of_image = dict(re.findall(r"(VAYLIX_\w+)=(\S+)", re.search(r"^ENV VAYLIX_BIND.*?(?:[^\\]\n)", dockerfile, re.M | re.S)[0]))
+    require(len(of_image) == 3, f"the image sets {of_image}")
+    for node in stand_in.NODES:
+        wanted = of_image | {name: value.replace("${VAYLIX_PASSWORD:-vaylix}", "vaylix") for name, value in services[node]["environment"].items()}
+        found = {name: value for name, value in stand_in.environment(node).items() if name.startswith("VAYLIX")}
+        for name in ("VAYLIX_DATA_DIR", "VAYLIX_CLUSTER_SECRET_FILE"):
+            found[name] = wanted[name] if found[name].startswith("/state") else found[name]
+        require(found == wanted, f"{node}: {sorted(found.items() ^ wanted.items())}")
+
+
 def of_kind(found, kind):
     return {one["metadata"]["name"]: one for one in found if one["kind"] == kind}
 
@@ -243,7 +263,8 @@ def the_label_follows_the_leader(binary):
 def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
     for check in (the_unit_is_understood_and_hardened, the_settings_file_is_taken_also_with_what_is_commented_out,
-                  the_manifests_are_those_of_kubernetes, the_manifests_fit_the_server_and_each_other, the_label_follows_the_leader):
+                  the_tour_on_processes_has_the_settings_of_the_compose_file, the_manifests_are_those_of_kubernetes,
+                  the_manifests_fit_the_server_and_each_other, the_label_follows_the_leader):
         check(binary)
         print(check.__name__.replace("_", " "), flush=True)
 
