@@ -212,6 +212,23 @@ def labels_and_settings_are_those_of_the_release():
         raise SystemExit(f"that is more than {SIZE_MAX / 1e6} MB")
 
 
+def each_program_says_what_it_is_made_of():
+    with tempfile.TemporaryDirectory() as folder:
+        made = docker("create", IMAGE).stdout.strip()
+        try:
+            docker("cp", f"{made}:/usr/share/doc/vaylix", folder)
+        finally:
+            docker("rm", "--volumes", made)
+        found = {path.name: json.loads(path.read_text()) for path in pathlib.Path(folder, "vaylix").glob("*.cdx.json")}
+    if not found:
+        print("   NOT TESTED: the bill of materials, without cargo-cyclonedx where the image was built")
+        return
+    expect("bills", sorted(found), [f"{name}.cdx.json" for name in ("vaylix", "vaylix-client", "vaylix-init", "vaylixctl")])
+    for name, bill in found.items():
+        expect(f"format of {name}", bill["bomFormat"], "CycloneDX")
+    expect("parts of the server", {"openraft", "rustls", "tokio"} - {part["name"] for part in found["vaylix.cdx.json"]["components"]}, set())
+
+
 def a_cold_start_is_ready_soon():
     begun = time.monotonic()
     with container("-e", "VAYLIX_PASSWORD=x-42-long") as identity:
@@ -334,6 +351,7 @@ CHECKS = [
     it_becomes_healthy_and_unhealthy,
     failures_of_the_entry_point_are_told,
     labels_and_settings_are_those_of_the_release,
+    each_program_says_what_it_is_made_of,
     a_cold_start_is_ready_soon,
     nodes_speak_tls_with_the_certificates_that_are_made,
     the_profiles_balance_and_watch,
