@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use vaylix_access::OpenError;
 use vaylix_access::audit::VerifyError;
@@ -42,6 +43,13 @@ pub(crate) enum ServerError {
     Probe(client::Error),
     /// The result cannot be written to standard output.
     Output(io::Error),
+    /// A file that the nodes of a cluster share cannot be written.
+    Provision {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The operating system refuses threads or signals.
     Runtime(io::Error),
     /// No randomness for a password.
@@ -66,7 +74,9 @@ impl ServerError {
             Self::Storage(error) => error.code(),
             Self::Healthcheck(_) => Code::HealthcheckFailed,
             Self::Probe(error) => error.code(),
-            Self::Output(_) | Self::Runtime(_) | Self::Randomness(_) => Code::ServerFilesystemIoFailure,
+            Self::Output(_) | Self::Provision { .. } | Self::Runtime(_) | Self::Randomness(_) => {
+                Code::ServerFilesystemIoFailure
+            }
         }
     }
 }
@@ -91,6 +101,9 @@ impl fmt::Display for ServerError {
             Self::Audit(error) => write!(f, "{error}"),
             Self::NoAuditLog(error) => {
                 write!(f, "{error} (name it, or the data directory of its server with --data-dir)")
+            }
+            Self::Provision { path, source } => {
+                write!(f, "filesystem I/O failed: {}: {source}", path.display())
             }
             Self::Runtime(error) => write!(f, "the operating system refused: {error}"),
             Self::Randomness(error) => write!(f, "no randomness for a password: {error}"),

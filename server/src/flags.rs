@@ -390,6 +390,22 @@ pub(crate) enum Command {
     Audit(AuditCommand),
     /// Asks a running server whether it is alive or ready. Says nothing and ends with status 0 when it is.
     Healthcheck(Healthcheck),
+    /// Makes what the nodes of a cluster share: the secret and, with --tls-host, an authority and certificates. Keeps what is
+    /// there.
+    Provision(Provision),
+}
+
+/// What to make, and where.
+#[derive(clap::Args)]
+pub(crate) struct Provision {
+    /// The directory to write to; created when missing. Its files are readable by their owner alone.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+
+    /// Host by which nodes and clients reach a node; repeat it for every node. Each gets a certificate of its own from a new
+    /// authority, whose key is not kept.
+    #[arg(long = "tls-host", value_name = "HOST", value_parser = host_name)]
+    pub(crate) tls_hosts: Vec<String>,
 }
 
 /// Work on a data directory.
@@ -744,6 +760,18 @@ fn variable(command: &clap::Command, long: &str) -> Option<String> {
         .find(|name| std::env::var_os(name).is_some())
         .map(|name| name.display().to_string());
     own.or_else(|| command.get_subcommands().find_map(|inner| variable(inner, long)))
+}
+
+/// A host that can be the name of a file, too.
+fn host_name(text: &str) -> Result<String, String> {
+    let is_usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
+    match text {
+        "ca" => Err("the authority has that name".to_owned()),
+        _ if text.is_empty() || text.starts_with('.') || !text.chars().all(is_usable) => {
+            Err("a host is a name or an address, without a port".to_owned())
+        }
+        _ => Ok(text.to_owned()),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

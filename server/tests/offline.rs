@@ -158,6 +158,53 @@ fn with_a_past() -> (TempDir, PathBuf, Vec<(u64, u64)>) {
 }
 
 #[test]
+fn what_nodes_share_is_made_once_and_serves_them() {
+    let folder = TempDir::new().unwrap();
+    let dir = folder.path().join("new/shared");
+    let named = dir.to_str().unwrap();
+    let arguments = ["provision", "--dir", named, "--tls-host", "n1", "--tls-host", "n2"];
+    let made = vaylix(&arguments);
+    assert_eq!(made.get("cluster_secret"), format!("{named}/cluster-secret"));
+    assert_eq!(made.get("certificate.n2"), format!("{named}/n2.pem"));
+    let secret = std::fs::read_to_string(dir.join("cluster-secret")).unwrap();
+    assert_eq!(secret.trim_end().len(), 64, "{secret}");
+    let contents = || {
+        let files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let before = contents();
+    assert_eq!(before.len(), 6, "{:?}", before.keys());
+    for path in before.keys() {
+        use std::os::unix::fs::MetadataExt as _;
+        assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o600, "{}", path.display());
+    }
+    assert_eq!(vaylix(&arguments).pairs(), made.pairs());
+    assert_eq!(contents(), before, "kept");
+
+    // Each host has the other's trust.
+    for host in ["n1", "n2"] {
+        let files = [format!("{named}/ca.pem"), format!("{named}/{host}.pem")];
+        let mut openssl = std::process::Command::new("openssl");
+        let verified = openssl
+            .args(["verify", "-verify_hostname", host, "-CAfile", &files[0], &files[1]])
+            .output()
+            .unwrap();
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
+
+    // Another host later would need the key of the authority.
+    let more = ["provision", "--dir", named, "--tls-host", "n3"];
+    vaylix(&more)
+        .refused("[SRV-030]", "n3.pem is missing, and the key of the authority beside it was not kept");
+    assert_eq!(contents(), before);
+    for bad in ["../n3", "ca", "", ".n3"] {
+        assert_eq!(vaylix(&["provision", "--dir", named, "--tls-host", bad]).status, Some(2), "{bad}");
+    }
+    let file = dir.join("ca.pem");
+    vaylix(&["provision", "--dir", file.to_str().unwrap()]).refused("[SRV-004]", "ca.pem");
+}
+
+#[test]
 fn any_moment_of_the_past_is_restored_and_served() {
     let (parent, data_dir, phases) = with_a_past();
     let before = files(&data_dir);

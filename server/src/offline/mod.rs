@@ -6,6 +6,7 @@
 mod audit;
 mod healthcheck;
 mod pitr;
+mod provision;
 mod rewrap;
 mod rotate;
 mod storage;
@@ -43,6 +44,7 @@ pub(crate) fn run(command: Command, given: &Given) -> Result<(), ServerError> {
         Command::Pitr(PitrCommand::Restore(restore)) => print(&pitr::restore(&restore)?),
         Command::Audit(AuditCommand::Verify(of)) => print(&audit::verified(&of)?),
         Command::Healthcheck(healthcheck) => healthcheck::run(&healthcheck, given),
+        Command::Provision(arguments) => print(&provision::run(&arguments)?),
     }
 }
 
