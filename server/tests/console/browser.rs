@@ -2,6 +2,9 @@
 //!
 //! What a test does goes the way of a person: elements are scrolled to, have to be visible and not covered, and get real clicks
 //! and key strokes.
+//!
+//! The crates for WebDriver bring some thirty to forty packages more, another HTTP client and another copy of what is here already
+//! among them. What the tests need are a dozen requests with JSON in them, which the testkit's own HTTP carries.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
