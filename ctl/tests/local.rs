@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -61,8 +62,13 @@ fn wrong_usage_is_told_apart_from_failure() {
     let config = Path::new("/nonexistent/ctl.toml");
     refused(&run(config, &["no-such-verb"]), "no-such-verb");
     refused(&run(config, &["status", "--context", "west"]), "west");
-    refused(&run(config, &["status"]), "VAYLIX_PASSWORD");
-    refused(&run(config, &["drain", "on", "--password", "x"]), "--yes");
+    refused(&run(config, &["status"]), "there is no such file of contexts");
+    let folder = TempDir::new().unwrap();
+    let empty = folder.path().join("ctl.toml");
+    fs::write(&empty, "").unwrap();
+    refused(&run(&empty, &["status"]), "VAYLIX_PASSWORD");
+    refused(&run(&empty, &["status", "--password-file", "/nonexistent/password"]), "/nonexistent/password");
+    refused(&run(&empty, &["drain", "on", "--password", "x"]), "--yes");
     let help = done(&run(config, &["--help"]));
     assert!(help.contains("Exit status: 0 done"), "{help}");
 }
