@@ -341,6 +341,52 @@ fn only_damage_in_what_is_restored_matters() {
     assert_eq!(files(&data_dir), before);
 }
 
+/// A server is killed, and somebody cuts the segment that it was writing.
+#[test]
+fn what_is_left_of_a_cut_segment_is_restored() {
+    let mut server = Server::start(&[]).unwrap();
+    for n in 0..40 {
+        set(server.address(), &format!("k{n}"), &[b'x'; 700]).unwrap();
+    }
+    let whole = sequence(&server);
+    let data_dir = server.data_dir().to_owned();
+    server.kill().unwrap();
+    let active = files(&data_dir)
+        .into_keys()
+        .find(|path| path.file_name().is_some_and(|name| name.to_str().unwrap().starts_with("active-")))
+        .unwrap();
+    let segment = std::fs::OpenOptions::new().write(true).open(&active).unwrap();
+    segment.set_len(512 * 30).unwrap();
+    let before = files(&data_dir);
+
+    let path = text(&data_dir);
+    vaylix(&["storage", "verify", "--data-dir", path])
+        .refused("[ENG-014]", "the segment was cut: it has 15360 bytes");
+    let inspected = vaylix(&["pitr", "inspect", "--data-dir", path]);
+    assert_eq!(inspected.status, Some(0), "{}", inspected.stderr);
+    assert!(inspected.stderr.contains("the segment was cut"), "{}", inspected.stderr);
+    let newest =
+        inspected.stdout.lines().find_map(|line| line.strip_prefix("newest_restorable_sequence=")).unwrap();
+    let newest: u64 = newest.parse().unwrap();
+    assert!((5..whole).contains(&newest), "{newest} of {whole}");
+
+    let target = TempDir::new().unwrap();
+    let restored = target.path().join("restored");
+    let arguments = |sequence: u64| -> Vec<String> {
+        let flags =
+            ["pitr", "restore", "--source-dir", path, "--target-dir", text(&restored), "--to-sequence"];
+        flags.iter().map(|flag| (*flag).to_owned()).chain([sequence.to_string()]).collect()
+    };
+    let restore = |sequence| {
+        let arguments = arguments(sequence);
+        vaylix(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert_eq!(restore(newest + 1).status, Some(1));
+    let done = restore(newest);
+    assert_eq!(done.status, Some(0), "{}", done.stderr);
+    assert_eq!(files(&data_dir), before, "nothing of the source was touched");
+}
+
 #[test]
 fn mistakes_in_the_environment_name_the_variable() {
     let refused = |environment: &[(&str, &str)], arguments: &[&str]| {

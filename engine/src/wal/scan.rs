@@ -178,22 +178,23 @@ pub(super) fn active(
     watch: &mut Watch<'_>,
 ) -> Result<Scanned, StorageError> {
     let len = file_len(path)?;
-    if let Some(length) = header.length.filter(|length| len < *length) {
+    let cut = header.length.filter(|length| len < *length).map(|length| {
         let message = format!("the segment was cut: it has {len} bytes, and had {length} when it was begun");
-        return Err(StorageError::new(Code::WalDeserializationFailure, message)
-            .in_file(path)
-            .at(len)
-            .advise(RESTORE));
-    }
+        StorageError::new(Code::WalDeserializationFailure, message).in_file(path).at(len).advise(RESTORE)
+    });
     let mut scan = Scan::new(path, header, key, below)?;
     let mut at = scan.found.end;
     loop {
         match scan.frame(watch) {
             Ok(Ok(())) => watch.progress.advance(scan.found.end - at),
             Ok(Err(_)) => break,
-            Err(error) => return Ok(scan.damaged(error)),
+            // Where it was cut, that is what its end looks like.
+            Err(error) => return Ok(scan.damaged(cut.unwrap_or(error))),
         }
         at = scan.found.end;
+    }
+    if let Some(cut) = cut {
+        return Ok(scan.damaged(cut));
     }
     match tail(path, scan.found.end, scan.ordinal, key.seed) {
         Ok(torn) => scan.found.torn = torn,
