@@ -55,6 +55,10 @@ pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes of answers that are kept for a stream.
 pub(crate) const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How long the body of a request over HTTP may take to arrive, but for an uploaded backup. It has one of the places of requests in
+/// progress meanwhile.
+pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// The body of a request, and a message of gRPC.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
 

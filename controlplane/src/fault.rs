@@ -98,6 +98,15 @@ impl Fault {
         )
     }
 
+    /// The body did not arrive in time: nothing was begun.
+    pub(crate) fn too_slow() -> Self {
+        Self::new(
+            Code::RequestDeadlineExceeded,
+            "request deadline exceeded: the body of the request did not arrive in time; nothing was done",
+        )
+        .with_status(StatusCode::REQUEST_TIMEOUT)
+    }
+
     /// The body is longer than anybody's.
     pub(crate) fn too_large(bytes_max: usize) -> Self {
         let message = format!("request exceeds configured quotas: a body holds at most {bytes_max} bytes");

@@ -9,8 +9,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
-use http_body_util::Limited;
+use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
@@ -21,7 +22,9 @@ use vaylix_telemetry::Trace;
 
 use crate::api::{self, Audience};
 use crate::caller::Origin;
-use crate::caps::{LONG_REQUEST_TIME_MAX, REQUEST_ID_BYTES_MAX, REQUEST_TIME_MAX, REQUESTS_MAX};
+use crate::caps::{
+    BODY_TIME_MAX, LONG_REQUEST_TIME_MAX, REQUEST_ID_BYTES_MAX, REQUEST_TIME_MAX, REQUESTS_MAX,
+};
 use crate::cookie::CONFIRMATION;
 use crate::fault::Fault;
 use crate::listener::Guest;
@@ -127,10 +130,21 @@ impl Frame {
         if !is_upload && announced_len(request.headers()).is_some_and(|len| len > body_bytes_max as u64) {
             return (refuse(Fault::too_large(body_bytes_max)), place);
         }
+        let time_max = time_max(&request);
+        // A refusal before the body is read would end the stream of HTTP/2 so that not every client sees the answer.
+        let request = match request {
+            request if surface == Surface::Http && !is_upload => {
+                match timeout(BODY_TIME_MAX, with_whole_body(request, body_bytes_max)).await {
+                    Ok(Ok(request)) => request,
+                    Ok(Err(fault)) => return (refuse(fault), place),
+                    Err(_elapsed) => return (refuse(Fault::too_slow()), place),
+                }
+            }
+            request => request,
+        };
         if surface == Surface::Http && comes_from_elsewhere(&request) {
             return (refuse(Fault::foreign()), place);
         }
-        let time_max = time_max(&request);
         let (mut parts, body) = request.into_parts();
         let asked = (&parts.method, &parts.headers);
         let origin = Origin::new(self.stage.clone(), guest, id, followed.clone(), surface, asked);
@@ -147,7 +161,7 @@ impl Frame {
         parts.extensions.insert(origin);
         let body = if is_upload { body } else { Body::new(Limited::new(body, body_bytes_max)) };
         let request = Request::from_parts(parts, body);
-        let answer = tokio::time::timeout(time_max, self.router.clone().oneshot(request)).await;
+        let answer = timeout(time_max, self.router.clone().oneshot(request)).await;
         match answer {
             Ok(Ok(mut response)) => {
                 if let Some(line) = kept.lock().take() {
@@ -163,6 +177,14 @@ impl Frame {
             Err(_elapsed) => (refuse(Fault::too_late()), place),
         }
     }
+}
+
+/// The same request with all of its body, which is not longer than anybody's.
+async fn with_whole_body(request: Request<Body>, bytes_max: usize) -> Result<Request<Body>, Fault> {
+    let (parts, body) = request.into_parts();
+    // The only failure that is not the end of the connection.
+    let whole = Limited::new(body, bytes_max).collect().await.map_err(|_| Fault::too_large(bytes_max))?;
+    Ok(Request::from_parts(parts, Body::from(whole.to_bytes())))
 }
 
 /// Whether a browser says that a page of somebody else has it send this request, which would change something. A browser

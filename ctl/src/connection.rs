@@ -15,7 +15,7 @@ use vaylix_admin_proto::health::HealthCheckRequest;
 use vaylix_admin_proto::health::health_check_response::ServingStatus;
 use vaylix_admin_proto::health::health_client::HealthClient;
 
-use crate::error::{Effect, Error, Miss, Verdict, root, unreadable};
+use crate::error::{Effect, Error, Miss, Verdict, root};
 use crate::settings::{Login, Settings, Tls};
 
 /// How long a connection may take to come about.
@@ -276,7 +276,9 @@ fn sensitive(text: &str) -> Result<MetadataValue<Ascii>, Error> {
 }
 
 fn tls(options: &Tls) -> Result<ClientTlsConfig, Error> {
-    let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(unreadable(path));
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
+    };
     let mut config = match &options.ca_cert {
         Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
         None => ClientTlsConfig::new().with_native_roots(),

@@ -109,10 +109,18 @@ impl Settings {
         let headers = either("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
         check(headers, "headers are NAME=VALUE, with commas between them", are_headers)?;
         let timeout = either("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT");
-        check(timeout, "the time-out is a number of milliseconds", |text| {
-            text.trim().parse::<u64>().is_ok()
-        })?;
+        let is_time = |text: &str| text.trim().parse().is_ok_and(|millis| (1..=MILLIS_MAX).contains(&millis));
+        check(timeout, "a time is a number of milliseconds, from 1 to 3600000", is_time)?;
         let said = |name: &'static str| read(name).map(|value| (name, value));
+        check(
+            said("OTEL_BSP_SCHEDULE_DELAY"),
+            "a time is a number of milliseconds, from 1 to 3600000",
+            is_time,
+        )?;
+        let is_count = |text: &str| text.trim().parse().is_ok_and(|spans| (1..=SPANS_MAX).contains(&spans));
+        for name in ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] {
+            check(said(name), "a number of spans is from 1 to 1000000", is_count)?;
+        }
         let sampler = said("OTEL_TRACES_SAMPLER");
         let takes_ratio = sampler.as_ref().is_some_and(|(_, name)| name.trim().ends_with("traceidratio"));
         check(sampler, SAMPLERS_ADVICE, |name| SAMPLERS.contains(&name.trim()))?;
@@ -146,6 +154,11 @@ impl Settings {
             .build()
     }
 }
+
+/// The longest time that makes sense here, in milliseconds.
+const MILLIS_MAX: u64 = 3_600_000;
+/// Most spans that may wait: the library sets memory aside for all of them.
+const SPANS_MAX: u64 = 1_000_000;
 
 /// The samplers that the library knows.
 const SAMPLERS: [&str; 6] = [
@@ -378,7 +391,12 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "token"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "to ken=x"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "99999999999"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "all"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "0"),
         ] {
             let error = read(&[(variable, value), ENDPOINT]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{variable}={value:?}: ")), "{error}");

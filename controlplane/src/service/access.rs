@@ -246,9 +246,11 @@ fn named(field: &'static str, text: String) -> Result<String, Fault> {
     if text.is_empty() { Err(Fault::field(field, "it is missing")) } else { Ok(text) }
 }
 
-/// Permission and pattern; no pattern means every key.
+/// Permission and pattern. What is missing is not taken for every key: a variable that is empty by mistake would give all away.
 fn granted(grant: Option<Grant>) -> Result<(String, String), Fault> {
     let Grant { permission, pattern } = grant.unwrap_or_default();
-    let pattern = if pattern.is_empty() { "*".to_owned() } else { pattern };
+    if pattern.is_empty() {
+        return Err(Fault::field("grant.pattern", "it is missing; * is every key"));
+    }
     Ok((named("grant.permission", permission)?, pattern))
 }

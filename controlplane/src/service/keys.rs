@@ -66,6 +66,7 @@ pub(crate) async fn get(origin: Origin, request: GetKeyRequest) -> Result<GetKey
 
 pub(crate) async fn put(origin: Origin, request: PutKeyRequest) -> Result<PutKeyResponse, Fault> {
     let PutKeyRequest { key, value, expected_version, ttl_ms, keep_ttl } = request;
+    let value = value.ok_or_else(|| Fault::field("value", "it is missing; an empty one is \"\""))?;
     if keep_ttl && ttl_ms > 0 {
         return Err(Fault::field("keep_ttl", "a key keeps the end it has or gets a new one"));
     }

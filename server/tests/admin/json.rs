@@ -56,6 +56,10 @@ fn mistakes_are_problems() {
         ("DELETE", "/v1/roles/nobody", "", 404, "SRV-022"),
         ("DELETE", "/v1/cluster/members/nobody", "", 400, "SRV-030"),
         ("PUT", "/v1/maintenance", "{}", 400, "SRV-030"),
+        ("POST", "/v1/roles/admin/grants", r#"{"grant":{"permission":"read"}}"#, 400, "SRV-030"),
+        ("POST", "/v1/roles/admin/grants", r#"{"grant":{"permission":"read","pattern":""}}"#, 400, "SRV-030"),
+        ("PUT", "/v1/keys/a", "{}", 400, "SRV-030"),
+        ("PUT", "/v1/keys/a", "", 400, "SRV-030"),
         ("PUT", "/v1/drain", "{}", 400, "SRV-030"),
         ("POST", "/v1/cluster/members?validateOnly=true", r#"{"name":"b","address":"b:1"}"#, 400, "SRV-030"),
         (

@@ -324,6 +324,8 @@ fn users_roles_and_what_they_may_do() {
     browser.await_element("[aria-label='Revoke read on report:* from reports']");
     browser.click("#tab-users");
     browser.click("[aria-label='Grant a role to reporter']");
+    // The roles are asked for before the dialog opens.
+    browser.await_element("dialog select option[value='reports']");
     browser.script("document.querySelector('dialog select').value = 'reports'", &[]);
     browser.click("dialog button[type=submit]");
     browser.await_element("[aria-label='Take the role reports from reporter']");
