@@ -208,7 +208,7 @@ def drive_http(nodes):
     assert curl("GET", at, "/livez").strip() == "ok"
     assert curl("GET", at, "/v1/cluster/status")["status"]["role"] == "ROLE_LEADER"
     curl("POST", at, "/v1/roles", {"name": "writers"})
-    curl("POST", at, "/v1/roles/writers/grants", {"grant": {"permission": "write"}})
+    curl("POST", at, "/v1/roles/writers/grants", {"grant": {"permission": "write", "pattern": "*"}})
     curl("POST", at, "/v1/roles", {"name": "writers"}, expect=409)
     curl("POST", at, "/v1/users", {"name": "bo", "password": "weak"}, expect=400)
     curl("POST", at, "/v1/backups", {"name": "http.json"})

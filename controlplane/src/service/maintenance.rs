@@ -28,8 +28,8 @@ pub(crate) async fn set_mode(
     origin: Origin,
     request: SetMaintenanceModeRequest,
 ) -> Result<SetMaintenanceModeResponse, Fault> {
-    let enabled = request.enabled.ok_or_else(|| Fault::field("enabled", "it is missing"))?;
     let mut caller = origin.identify().await?;
+    let enabled = request.enabled.ok_or_else(|| Fault::field("enabled", "it is missing"))?;
     caller.run(if enabled { Command::MaintenanceOn } else { Command::MaintenanceOff }).await?;
     Ok(SetMaintenanceModeResponse { header: caller.header(), enabled })
 }
@@ -55,8 +55,8 @@ pub(crate) async fn rotate_storage_key(
 }
 
 pub(crate) async fn drain(origin: Origin, request: DrainRequest) -> Result<DrainResponse, Fault> {
-    let draining = request.draining.ok_or_else(|| Fault::field("draining", "it is missing"))?;
     let mut caller = origin.identify().await?;
+    let draining = request.draining.ok_or_else(|| Fault::field("draining", "it is missing"))?;
     caller.perform(Task::Drain { draining }).await?;
     Ok(DrainResponse { header: caller.header(), draining })
 }

@@ -161,7 +161,12 @@ async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(),
         "GetKey" => call!(keys.get_key(GetKeyRequest { key: name() })),
         // On condition that the key is there, which it is not.
         "PutKey" => {
-            let put = PutKeyRequest { key: name(), expected_version: Some(7), ..Default::default() };
+            let put = PutKeyRequest {
+                key: name(),
+                value: Some(Vec::new().into()),
+                expected_version: Some(7),
+                ..Default::default()
+            };
             call!(keys.put_key(put))
         }
         "DeleteKey" => call!(keys.delete_key(DeleteKeyRequest { key: name(), expected_version: None })),
@@ -210,7 +215,7 @@ fn every_method_needs_what_the_data_plane_needs_for_it() {
         let user = format!(r#"{{"name":"u-{permission}","password":"{PASSWORD}"}}"#);
         assert_eq!(call(&server, "POST", "/v1/users", &user).0, 200);
         assert_eq!(call(&server, "POST", "/v1/roles", &format!(r#"{{"name":"r-{permission}"}}"#)).0, 200);
-        let grant = format!(r#"{{"grant":{{"permission":"{permission}"}}}}"#);
+        let grant = format!(r#"{{"grant":{{"permission":"{permission}","pattern":"*"}}}}"#);
         assert_eq!(call(&server, "POST", &format!("/v1/roles/r-{permission}/grants"), &grant).0, 200);
         let path = format!("/v1/users/u-{permission}/roles/r-{permission}");
         assert_eq!(call(&server, "PUT", &path, "").0, 200);

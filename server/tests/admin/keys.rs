@@ -228,7 +228,13 @@ fn maintenance_mode_and_bounds_hold_for_keys() {
     assert_eq!(call(&server, "PUT", "/v1/maintenance", r#"{"enabled":true}"#).0, 200);
     assert_eq!(call(&server, "GET", "/v1/keys/k", "").0, 200);
     for (method, path) in [("PUT", "/v1/keys/k"), ("DELETE", "/v1/keys/k"), ("PUT", "/v1/keys/k/expiry")] {
-        let body = if method == "PUT" { "{}" } else { "" };
+        let body = if method == "PUT" && path == "/v1/keys/k" {
+            r#"{"value":""}"#
+        } else if method == "PUT" {
+            "{}"
+        } else {
+            ""
+        };
         assert_eq!(code(call(&server, method, path, body)), (400, "SRV-033".to_owned()), "{method} {path}");
     }
 }
