@@ -163,7 +163,7 @@ async fn ask(channel: &Channel, token: Option<&str>, method: &str) -> Result<(),
         "PutKey" => {
             let put = PutKeyRequest {
                 key: name(),
-                value: Some(Vec::new().into()),
+                value: Some(Vec::new()),
                 expected_version: Some(7),
                 ..Default::default()
             };
